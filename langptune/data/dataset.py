@@ -1,0 +1,182 @@
+"""The prepared data set: a folder of Parquet files that training, evaluation and import all read.
+
+    items.parquet         one row per item: item_id, title, description, categories, average_rating, price
+    interactions.parquet  one row per interaction: user_id, item_id, rating, review, time_ms
+    sessions.parquet      one row per example: user_id, split, history (rows of interactions.parquet, oldest first), targets
+    dataset.json          name, domain noun, how it was made, counts, and the content hash of the three files above
+
+`dataset.json` is written last: a folder without it is not a data set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from langptune.domain import Interaction, Item, Session
+from langptune.errors import FailedPrecondition, InvalidArgument
+from langptune.text import DEFAULT_DOMAIN
+
+ITEM_SCHEMA = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("title", pa.string()),
+        ("description", pa.string()),
+        ("categories", pa.list_(pa.string())),
+        ("average_rating", pa.float64()),
+        ("price", pa.float64()),
+    ]
+)
+INTERACTION_SCHEMA = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("item_id", pa.string()),
+        ("rating", pa.float64()),
+        ("review", pa.string()),
+        ("time_ms", pa.int64()),
+    ]
+)
+SESSION_SCHEMA = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("split", pa.string()),
+        ("history", pa.list_(pa.int64())),
+        ("targets", pa.list_(pa.string())),
+    ]
+)
+SPLITS = ("train", "validation", "test")
+_FILES = ("items.parquet", "interactions.parquet", "sessions.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """A session by reference: positions in the interaction table in place of the interactions themselves."""
+
+    user_id: str
+    split: str
+    history: tuple[int, ...]
+    target_item_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A prepared data set on disk. Tables are read when first asked for."""
+
+    folder: Path
+    name: str
+    domain: str  # the noun of the prompt, e.g. "books"
+    content_hash: str  # SHA-256 over the Parquet files
+    info: Mapping[str, Any]  # dataset.json as it stands
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Dataset:
+        """Raises FailedPrecondition if `folder` holds no complete data set."""
+        path = Path(folder)
+        try:
+            info = json.loads((path / "dataset.json").read_text())
+        except (OSError, ValueError) as error:
+            raise FailedPrecondition(f"{path} is not a prepared data set: {error}", reason="NOT_A_DATASET") from error
+        return cls(path, info["name"], info["domain"], info["content_hash"], info)
+
+    @cached_property
+    def items(self) -> dict[str, Item]:
+        """All items by id, in file order."""
+        return {
+            row["item_id"]: Item(**{**row, "categories": tuple(row["categories"] or ())})
+            for row in pq.read_table(self.folder / "items.parquet").to_pylist()
+        }
+
+    @cached_property
+    def interactions(self) -> list[tuple[str, Interaction]]:
+        """All (user id, interaction) pairs, in file order."""
+        return [
+            (row["user_id"], Interaction(self.items[row["item_id"]], row["rating"], row["review"], row["time_ms"]))
+            for row in pq.read_table(self.folder / "interactions.parquet").to_pylist()
+        ]
+
+    def sessions(self, split: str) -> list[Session]:
+        """The sessions of one split, in file order. Raises InvalidArgument for an unknown split."""
+        if split not in SPLITS:
+            raise InvalidArgument("split", f"must be one of {', '.join(SPLITS)}, not {split!r}")
+        table = pq.read_table(self.folder / "sessions.parquet", filters=[("split", "=", split)])
+        return [
+            Session(row["user_id"], tuple(self.interactions[at][1] for at in row["history"]), tuple(row["targets"]), split)
+            for row in table.to_pylist()
+        ]
+
+
+def write_dataset(
+    folder: str | Path,
+    *,
+    name: str,
+    items: Iterable[Item],
+    interactions: Sequence[tuple[str, Interaction]],
+    sessions: Iterable[SessionRow],
+    domain: str = DEFAULT_DOMAIN,
+    made_by: Mapping[str, Any],
+) -> Dataset:
+    """Write a complete data set; `made_by` (settings, seed, funnel) goes into dataset.json as it is."""
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "dataset.json").unlink(missing_ok=True)
+    item_rows = [
+        {
+            "item_id": item.item_id,
+            "title": item.title,
+            "description": item.description,
+            "categories": list(item.categories),
+            "average_rating": item.average_rating,
+            "price": item.price,
+        }
+        for item in items
+    ]
+    interaction_rows = [
+        {
+            "user_id": user_id,
+            "item_id": entry.item.item_id,
+            "rating": entry.rating,
+            "review": entry.review,
+            "time_ms": entry.time_ms,
+        }
+        for user_id, entry in interactions
+    ]
+    session_rows = [
+        {
+            "user_id": session.user_id,
+            "split": session.split,
+            "history": list(session.history),
+            "targets": list(session.target_item_ids),
+        }
+        for session in sessions
+    ]
+    for file, rows, schema in zip(
+        _FILES,
+        (item_rows, interaction_rows, session_rows),
+        (ITEM_SCHEMA, INTERACTION_SCHEMA, SESSION_SCHEMA),
+        strict=True,
+    ):
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), path / file)
+    info = {
+        "name": name,
+        "domain": domain,
+        "counts": {"items": len(item_rows), "interactions": len(interaction_rows), "sessions": len(session_rows)},
+        "content_hash": _content_hash(path),
+        **made_by,
+    }
+    (path / "dataset.json").write_text(json.dumps(info, indent=2) + "\n")
+    return Dataset.open(path)
+
+
+def _content_hash(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for file in _FILES:
+        digest.update((folder / file).read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,100 @@
+"""The text forms: how an item, an interaction and a history are written for the language model and for the embedder.
+
+The one definition in the code base (Appendix A of the paper), used by serving and by training alike. `TEMPLATE_HASH`
+goes into the manifest of every weights version, so a model is never served with forms that it was not trained on.
+Tokenisation is not here: callers pass a function that counts tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from langptune.domain import Interaction, Item
+
+ITEM_TEMPLATE = "Title: {title}\nDescription: (average rating: {average_rating}) {description}\nCategory: {categories}\nPrice: {price}"
+REVIEW_TEMPLATE = "{item}\nReview from the user: (rating: {rating}) {review}"
+INSTRUCTION_TEMPLATE = (
+    "The user has rated (out of 5.0) and reviewed following {domain} arranged chronologically from the oldest (top) to the "
+    "newest (bottom). Please provide a high-level summary of the user preference in detail."
+)
+ENTRY_SEPARATOR = "\n\n"
+TEMPLATE_HASH = hashlib.sha256(
+    "\0".join((ITEM_TEMPLATE, REVIEW_TEMPLATE, INSTRUCTION_TEMPLATE, ENTRY_SEPARATOR)).encode()
+).hexdigest()[:16]
+
+DEFAULT_DOMAIN = "movies and TV shows"
+
+OverLength = Literal["truncate", "drop"]
+
+
+def item_text(item: Item) -> str:
+    """The metadata d_i as text; missing values print `None`, as in the paper's examples."""
+    return ITEM_TEMPLATE.format(
+        title=item.title,
+        average_rating=item.average_rating,
+        description=item.description,
+        categories=", ".join(item.categories) or None,
+        price=item.price,
+    )
+
+
+def interaction_text(interaction: Interaction) -> str:
+    """One entry of a history: the item, then what the user said of it."""
+    return REVIEW_TEMPLATE.format(item=item_text(interaction.item), rating=float(interaction.rating), review=interaction.review)
+
+
+def history_text(history: Sequence[Interaction]) -> str:
+    """D(h): the entries, oldest first. Also what NoProfile embeds in place of a profile (Section 4.2)."""
+    return ENTRY_SEPARATOR.join(interaction_text(entry) for entry in history)
+
+
+def prompt_text(history: Sequence[Interaction], domain: str = DEFAULT_DOMAIN) -> str:
+    """The whole user message for the profile encoder: one instruction paragraph, then D(h)."""
+    return INSTRUCTION_TEMPLATE.format(domain=domain) + ENTRY_SEPARATOR + history_text(history)
+
+
+@dataclass(frozen=True, slots=True)
+class FittedHistory:
+    """A history cut to a token limit, and how much of it is left."""
+
+    history: tuple[Interaction, ...]
+    dropped_entries: int  # oldest entries that are gone altogether
+    shortened_entries: int  # entries that lost their description
+
+    @property
+    def coverage(self) -> float:
+        """Share of the entries that are left, whole or shortened; 0.0 to 1.0."""
+        total = len(self.history) + self.dropped_entries
+        return len(self.history) / total if total else 1.0
+
+
+def fit_history(
+    history: Sequence[Interaction],
+    limit: int,
+    count_tokens: Callable[[Sequence[Interaction]], int],
+    over_length: OverLength = "truncate",
+) -> FittedHistory | None:
+    """Cut `history` until `count_tokens(history) <= limit` (tokens of the rendered prompt).
+
+    `drop` is the research code's rule: too long is None. `truncate` removes the oldest entries' descriptions first, then
+    the oldest entries; None only if not even the newest entry fits.
+    """
+    if count_tokens(history) <= limit:
+        return FittedHistory(tuple(history), 0, 0)
+    if over_length == "drop":
+        return None
+    entries = list(history)
+    shortened = 0
+    for position, entry in enumerate(entries):
+        if entry.item.description:
+            entries[position] = replace(entry, item=replace(entry.item, description=""))
+            shortened += 1
+            if count_tokens(entries) <= limit:
+                return FittedHistory(tuple(entries), 0, shortened)
+    for dropped in range(1, len(entries)):
+        if count_tokens(entries[dropped:]) <= limit:
+            return FittedHistory(tuple(entries[dropped:]), dropped, len(entries) - dropped)
+    return None
