@@ -1,0 +1,83 @@
+"""What a training run is: every hyperparameter of Algorithm 1, typed, frozen and checked before anything is loaded.
+
+`LearningConfig.parse` is the door for values from outside: it raises InvalidArgument with the path of the offending field.
+The variants of the paper are values of this one type: zero-shot K = 0, CL only T = 0, RLSO only J = 0.
+Named settings are in `presets`. Memory and speed knobs are called `micro_*`; they never change a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from langptune.errors import InvalidArgument
+
+Trainable = Literal["full", "last_k", "lora"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class RlsoConfig(_Frozen):
+    """Section 3.2.1; defaults are Appendix B's where it has one."""
+
+    batches: int = Field(default=200, ge=0, description="T: RLSO batches per outer iteration")
+    histories: int = Field(default=64, ge=1, description="histories per batch (all processes together)")
+    samples: int = Field(default=2, ge=2, le=64, description="G: rollouts per history; the paper's is 2")
+    epochs: int = Field(default=4, ge=1, description="passes over each batch, one optimizer step each")
+    eta: float = Field(default=1.0, gt=0, description="Eq. 4: weight of the reward against the step's own KL")
+    gamma: float = Field(default=0.0, ge=0, description="Eq. 11: weight of the KL penalty against the reference policy pi_0")
+    kl_reference: Literal["base", "iteration"] = Field(default="base", description="pi_0: the untouched model, or Algorithm 1's reset")
+    truncated_reward: float = Field(default=0.0, description="Gamma: U of a rollout that did not terminate")
+    metric: Literal["ndcg", "mrr"] = Field(default="ndcg", description="U")
+    cutoff: int | None = Field(default=None, ge=1, description="U counts ranks up to here; None: the whole catalogue")
+    standardise: bool = Field(default=True, description="rewards to mean 0 and variance 1 over the batch, after the KL term")
+    learning_rate: float = Field(default=1e-7, gt=0, description="AdamW, at the first step; decays linearly to 0")
+    weight_decay: float = Field(default=1e-6, ge=0)
+    max_new_tokens: int = Field(default=512, ge=1, description="length limit of a rollout, tokens")
+    trainable: Trainable = Field(default="full", description="which parameters of the encoder learn")
+    last_k: int = Field(default=4, ge=1, description="for last_k: top layers that learn, with the final norm and lm_head")
+    lora_rank: int = Field(default=1024, ge=1, description="for lora")
+    lora_alpha: float = Field(default=2048.0, gt=0, description="for lora")
+    micro_tokens: int = Field(default=8192, ge=1, description="padded tokens of one gradient pass; a history with its G rollouts is whole")
+
+
+class ContrastiveConfig(_Frozen):
+    """Section 3.2.2."""
+
+    batches: int = Field(default=800, ge=0, description="J: CL batches per outer iteration")
+    final_batches: int = Field(default=0, ge=0, description="CL batches once more after the last RLSO batch of the job")
+    batch_size: int = Field(default=256, ge=2, description="profiles, and so in-batch items, per batch (all processes together)")
+    temperature: float = Field(default=0.1, gt=0)
+    learning_rate: float = Field(default=1e-5, gt=0, description="AdamW, at the first step; decays linearly to 0")
+    weight_decay: float = Field(default=1e-6, ge=0)
+    micro_tokens: int = Field(default=16384, ge=1, description="padded tokens of one forward pass of the embedder")
+
+
+class LearningConfig(_Frozen):
+    """Algorithm 1 as values."""
+
+    outer_iterations: int = Field(default=5, ge=0, description="K")
+    contrastive: ContrastiveConfig = ContrastiveConfig()
+    rlso: RlsoConfig = RlsoConfig()
+    profile_source: Literal["profile", "history"] = Field(default="profile", description="history: NoProfile, D(h) itself is embedded")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="data order and generation follow from it and the step")
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> LearningConfig:
+        """Check values from outside. Raises InvalidArgument naming the first wrong field, e.g. `rlso.eta`."""
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            first = error.errors()[0]
+            path = ".".join(str(part) for part in first["loc"]) or "learning"
+            raise InvalidArgument(path, first["msg"].removeprefix("Value error, ")) from error
+
+    @model_validator(mode="after")
+    def _combination(self) -> Self:
+        if self.profile_source == "history" and self.outer_iterations and self.rlso.batches:
+            raise ValueError("profile_source 'history' has no profile for RLSO to train: set rlso.batches to 0")
+        return self

@@ -1,0 +1,58 @@
+"""Named settings: the sample world's, and Appendix B's rows of the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from langptune.errors import InvalidArgument
+from services.trainer.learning.config import LearningConfig
+
+_PAPER_RLSO = {"histories": 64, "samples": 2, "epochs": 4, "eta": 1.0, "weight_decay": 1e-6, "max_new_tokens": 512}
+_PAPER_CL = {"batch_size": 256, "temperature": 0.1, "weight_decay": 1e-6}
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "sample": {  # tiny models trained from scratch: CL first, RLSO on the trained decoder, CL again on the new profiles
+        "outer_iterations": 1,
+        "contrastive": {"batches": 60, "final_batches": 30, "batch_size": 64, "temperature": 0.1, "learning_rate": 5e-4},
+        "rlso": {"batches": 30, "histories": 24, "samples": 4, "learning_rate": 1e-4, "max_new_tokens": 80},
+    },
+    "paper/gemma-2b-it": {
+        "outer_iterations": 5,
+        "contrastive": {**_PAPER_CL, "batches": 800, "learning_rate": 1e-7},
+        "rlso": {
+            **_PAPER_RLSO,
+            "batches": 200,
+            "learning_rate": 1e-7,
+            "gamma": 0.2,
+            "trainable": "lora",
+            "lora_rank": 1024,
+            "lora_alpha": 2048.0,
+        },
+    },
+    "paper/llama-3-8b-it": {
+        "outer_iterations": 5,
+        "contrastive": {**_PAPER_CL, "batches": 2500, "learning_rate": 3e-7},
+        "rlso": {**_PAPER_RLSO, "batches": 500, "learning_rate": 3e-7, "trainable": "last_k", "last_k": 4},
+    },
+    "paper/cl-only": {
+        "outer_iterations": 5,
+        "contrastive": {**_PAPER_CL, "batches": 800, "learning_rate": 1e-5},
+        "rlso": {"batches": 0},
+    },
+}
+
+
+def preset(name: str, overrides: Mapping[str, Any] | None = None) -> LearningConfig:
+    """A named setting with some values replaced (nested mappings merge). Raises InvalidArgument for an unknown name or field."""
+    if name not in PRESETS:
+        raise InvalidArgument("preset", f"must be one of {', '.join(PRESETS)}, not {name!r}")
+    return LearningConfig.parse(_merged(PRESETS[name], overrides or {}))
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(value, Mapping) and isinstance(below, Mapping) else value
+    return merged

@@ -1,0 +1,42 @@
+"""Which parameters of the encoder learn: all, the top layers, or low-rank adapters (Appendix B)."""
+
+from __future__ import annotations
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from transformers import PreTrainedModel
+
+from langptune.errors import InvalidArgument
+from services.trainer.learning.config import RlsoConfig
+
+LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"]
+
+
+def choose_trainable(model: PreTrainedModel, config: RlsoConfig) -> nn.Module:
+    """Freeze what does not learn; returns `model`, or for lora the adapters around it. Raises InvalidArgument for `rlso.last_k`."""
+    if config.trainable == "lora":
+        return _with_adapters(model, config)
+    if config.trainable == "last_k":
+        _freeze_trunk(model, config.last_k)
+    return model
+
+
+def _freeze_trunk(model: PreTrainedModel, top: int) -> None:
+    """Only the `top` last layers, the final norm and lm_head learn."""
+    layers = list(model.base_model.get_submodule("layers").children())
+    if top > len(layers):
+        raise InvalidArgument("rlso.last_k", f"the encoder has {len(layers)} layers, not {top}")
+    model.requires_grad_(False)
+    for module in (*layers[-top:], model.base_model.get_submodule("norm"), model.get_output_embeddings()):
+        module.requires_grad_(True)
+
+
+def _with_adapters(model: PreTrainedModel, config: RlsoConfig) -> nn.Module:
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    if head.weight is embedding.weight:  # an adapter on lm_head must not move the input embedding when it is merged
+        head.weight = nn.Parameter(head.weight.detach().clone())
+        model.config.tie_word_embeddings = False
+    adapters = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules=LORA_TARGETS, lora_dropout=0.0)
+    torch.manual_seed(0)  # the adapters' first values are part of the model: the same in every run
+    return get_peft_model(model, adapters)
