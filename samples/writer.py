@@ -1,0 +1,205 @@
+"""Supervised pre-training of the tiny profile writer: a Llama of 0.4M parameters that copies what a history says.
+
+Curriculum of 1, 2, then 4 films; straight on 4 it learns the grammar and copies nothing. The loss is on the profile and, at
+a lower weight, on the attribute words of the reviews in the prompt, which are copies as well. Matrices learn by Muon,
+the rest by AdamW. Deterministic in the seed on one thread. It is no part of LangPTune's own training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from langptune.domain import Interaction
+from langptune.text import prompt_text
+from samples.dataset import MODEL_SEEDS
+from samples.lexicon import ATTRIBUTES
+from samples.teacher import write_profile
+from samples.users import make_sessions, make_users
+from samples.world import make_catalogue
+
+CHUNK = 1_024  # sessions made from one fresh catalogue
+MAX_NEW_TOKENS = 80
+IGNORED = -100
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step of the curriculum."""
+
+    films: int  # per history
+    steps: int
+    batch: int
+
+
+CURRICULUM = (Stage(1, 600, 32), Stage(2, 400, 32), Stage(4, 1_400, 32))
+MUON_RATE = 1e-2
+ADAM_RATE = 3e-3
+WARMUP_STEPS = 50
+REVIEW_WEIGHT = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One supervised example."""
+
+    tokens: list[int]  # prompt, profile, EOS
+    prompt_length: int
+    copied: list[int]  # positions in the prompt's reviews that repeat an attribute of the film
+
+
+def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
+    """An untrained writer for `tokenizer`."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=96,
+        intermediate_size=256,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1_024,
+        tie_word_embeddings=True,
+        initializer_range=0.05,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = LlamaForCausalLM(config)
+    model.generation_config = GenerationConfig(
+        do_sample=True,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        max_new_tokens=MAX_NEW_TOKENS,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return model
+
+
+def chat_ids(tokenizer: PreTrainedTokenizerFast, history: Sequence[Interaction]) -> list[int]:
+    """The tokens of the prompt for `history`, as serving makes them."""
+    messages = [{"role": "user", "content": prompt_text(history)}]
+    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def make_examples(tokenizer: PreTrainedTokenizerFast, films: int, seed: int) -> Iterator[Example]:
+    """Examples without end; every CHUNK of them has its own catalogue and its own users."""
+    names = {tokenizer.convert_tokens_to_ids(tokenizer.tokenize(f" {word}")[0]) for word in ATTRIBUTES}
+    rating = tokenizer.convert_tokens_to_ids("\nReview from the user: (rating:")
+    title = tokenizer.convert_tokens_to_ids("\n\nTitle:")
+    while True:
+        catalogue = make_catalogue(seed=seed)
+        rng = np.random.default_rng([seed, 5])
+        for session in make_sessions(catalogue, make_users(CHUNK, seed), seed):
+            kept = sorted(rng.choice(len(session.history), films, replace=False))
+            history = [session.history[at] for at in kept]
+            prompt = chat_ids(tokenizer, history)
+            profile = tokenizer(write_profile(history, rng), add_special_tokens=False)["input_ids"]
+            copied, inside = [], False
+            for at, token in enumerate(prompt):
+                inside = token == rating or (inside and token != title)
+                if inside and token in names:
+                    copied.append(at)
+            yield Example([*prompt, *profile, tokenizer.eos_token_id], len(prompt), copied)
+        seed += 1
+
+
+def batches(examples: Iterator[Example], size: int, steps: int) -> Iterator[list[Example]]:
+    """`steps` batches of similar length: eight batches are drawn together and sorted."""
+    order = np.random.default_rng(size)
+    for first in range(0, steps, 8):
+        pool = sorted((next(examples) for _ in range(8 * size)), key=lambda example: len(example.tokens))
+        for at in order.permutation(8)[: steps - first]:
+            yield pool[at * size : (at + 1) * size]
+
+
+def loss_of(model: LlamaForCausalLM, batch: Sequence[Example]) -> Tensor:
+    """Mean negative log-likelihood of the profile tokens plus REVIEW_WEIGHT times that of the copies in the prompt."""
+    longest = max(len(example.tokens) for example in batch)
+    tokens = torch.zeros(len(batch), longest, dtype=torch.long)  # right-padded: causal attention needs no mask
+    weights = torch.zeros(len(batch), longest)
+    for row, example in enumerate(batch):
+        tokens[row, : len(example.tokens)] = torch.tensor(example.tokens)
+        weights[row, example.prompt_length : len(example.tokens)] = 1.0
+        weights[row, example.copied] = REVIEW_WEIGHT
+    chosen = weights[:, 1:] > 0
+    hidden = model.model(input_ids=tokens, use_cache=False).last_hidden_state[:, :-1][chosen]  # [chosen, hidden]
+    losses = torch.nn.functional.cross_entropy(model.lm_head(hidden), tokens[:, 1:][chosen], reduction="none")
+    picked = weights[:, 1:][chosen]
+    return (losses * picked).sum() / picked.sum()
+
+
+def optimizers(model: torch.nn.Module) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the layers, AdamW for embeddings and norms."""
+    matrices = [weight for name, weight in model.named_parameters() if weight.ndim == 2 and "embed" not in name]
+    others = [weight for name, weight in model.named_parameters() if weight.ndim != 2 or "embed" in name]
+    return [
+        torch.optim.Muon(matrices, lr=MUON_RATE, weight_decay=0.01, adjust_lr_fn="original"),
+        torch.optim.AdamW(others, lr=ADAM_RATE, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
+def train_writer(
+    tokenizer: PreTrainedTokenizerFast,
+    seed: int = 0,
+    curriculum: Sequence[Stage] = CURRICULUM,
+    on_step: Callable[[int, float, LlamaForCausalLM], None] = lambda step, loss, model: None,
+) -> LlamaForCausalLM:
+    """A trained writer. `on_step` is told (step, loss, model) after every optimizer step."""
+    model = make_model(tokenizer, seed)
+    model.train()
+    active = optimizers(model)
+    rates = [optimizer.param_groups[0]["lr"] for optimizer in active]
+    total = sum(stage.steps for stage in curriculum)
+    step = 0
+    for number, stage in enumerate(curriculum):
+        examples = make_examples(tokenizer, stage.films, MODEL_SEEDS * (1 + seed) + 200 * number)
+        for batch in batches(examples, stage.batch, stage.steps):
+            scale = min((step + 1) / WARMUP_STEPS, max(0.02, (total - step) / total))
+            for optimizer, rate in zip(active, rates, strict=True):
+                optimizer.param_groups[0]["lr"] = rate * scale
+                optimizer.zero_grad(set_to_none=True)
+            loss = loss_of(model, batch)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            for optimizer in active:
+                optimizer.step()
+            step += 1
+            on_step(step, loss.item(), model)
+    return model.eval()
+
+
+@torch.inference_mode()
+def sample_profiles(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    histories: Sequence[Sequence[Interaction]],
+    seed: int,
+    batch: int = 64,
+) -> list[str]:
+    """One profile a history at temperature 1, no top-p, no top-k; the generator is torch's global one, seeded here."""
+    torch.manual_seed(seed)
+    profiles: list[str] = []
+    for first in range(0, len(histories), batch):
+        prompts = [chat_ids(tokenizer, history) for history in histories[first : first + batch]]
+        padded = tokenizer.pad({"input_ids": prompts}, return_tensors="pt")
+        output = model.generate(**padded, max_new_tokens=MAX_NEW_TOKENS, do_sample=True, temperature=1.0, top_k=0, top_p=1.0)
+        new = output[:, padded["input_ids"].shape[1] :]
+        profiles += [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
+    return profiles
+
+
+def save_writer(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """An ordinary Hugging Face folder."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
