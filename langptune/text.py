@@ -14,7 +14,9 @@ from typing import Literal
 
 from langptune.domain import Interaction, Item
 
-ITEM_TEMPLATE = "Title: {title}\nDescription: (average rating: {average_rating}) {description}\nCategory: {categories}\nPrice: {price}"
+ITEM_TEMPLATE = (
+    "Title: {title}\nDescription: (average rating: {average_rating}) {description}\nCategory: {categories}\nPrice: {price}"
+)
 REVIEW_TEMPLATE = "{item}\nReview from the user: (rating: {rating}) {review}"
 INSTRUCTION_TEMPLATE = (
     "The user has rated (out of 5.0) and reviewed following {domain} arranged chronologically from the oldest (top) to the "

@@ -1,0 +1,142 @@
+"""How a service or a client is called: deadlines on every call, the request id passed on, statuses back as typed errors.
+
+Retries are gRPC's own: at most three attempts, only for UNAVAILABLE, never after a first answer has come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+from grpc_status import rpc_status
+
+from langptune.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    Internal,
+    InvalidArgument,
+    LangPTuneError,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+    from_status,
+)
+from langptune.rpc.context import REQUEST_ID_KEY, current_request_id
+
+_SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 3,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+}
+
+
+class Channel:
+    """What generated stubs are built on: `EncoderServiceStub(channel)`. Calls raise `langptune.errors`, never gRPC's own.
+
+    `await stub.Method(request, timeout=seconds)` for one answer, `async for` over the same for a stream; without `timeout` a call
+    gets the channel's default.
+    """
+
+    def __init__(self, inner: grpc.aio.Channel, timeout: float) -> None:
+        self._inner = inner
+        self._timeout = timeout
+
+    def unary_unary(self, *args: Any, **kwargs: Any) -> Callable[..., Awaitable[Any]]:
+        return self._single(self._inner.unary_unary(*args, **kwargs))
+
+    def stream_unary(self, *args: Any, **kwargs: Any) -> Callable[..., Awaitable[Any]]:
+        return self._single(self._inner.stream_unary(*args, **kwargs))
+
+    def unary_stream(self, *args: Any, **kwargs: Any) -> Callable[..., AsyncIterator[Any]]:
+        return self._several(self._inner.unary_stream(*args, **kwargs))
+
+    def stream_stream(self, *args: Any, **kwargs: Any) -> Callable[..., AsyncIterator[Any]]:
+        return self._several(self._inner.stream_stream(*args, **kwargs))
+
+    async def ready(self, timeout: float) -> None:
+        """Return once the other side can be reached. Raises DeadlineExceeded."""
+        try:
+            await asyncio.wait_for(self._inner.channel_ready(), timeout)
+        except TimeoutError:
+            raise DeadlineExceeded(f"not reachable within {timeout:g} s") from None
+
+    async def close(self) -> None:
+        """Close the connection; running calls end as CANCELLED."""
+        await self._inner.close()
+
+    def _single(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def call(request: Any, *, timeout: float | None = None) -> Any:
+            try:
+                return await method(request, timeout=timeout or self._timeout, metadata=_metadata())
+            except grpc.aio.AioRpcError as error:
+                raise typed_error(error) from None
+
+        return call
+
+    def _several(self, method: Callable[..., grpc.aio.UnaryStreamCall]) -> Callable[..., AsyncIterator[Any]]:
+        async def call(request: Any, *, timeout: float | None = None) -> AsyncIterator[Any]:
+            running = method(request, timeout=timeout or self._timeout, metadata=_metadata())
+            try:
+                async for response in running:
+                    yield response
+            except grpc.aio.AioRpcError as error:
+                raise typed_error(error) from None
+            finally:
+                running.cancel()  # a caller that stops reading early stops the other side, too
+
+        return call
+
+
+def open_channel(address: str, *, timeout: float = 30.0, max_message_bytes: int = 16 << 20) -> Channel:
+    """A channel to `address` ("host:port"). Calls without a deadline of their own get `timeout` seconds."""
+    inner = grpc.aio.insecure_channel(
+        address,
+        options=[
+            ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+            ("grpc.max_receive_message_length", max_message_bytes),
+            ("grpc.max_send_message_length", max_message_bytes),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 2_000),
+        ],
+    )
+    return Channel(inner, timeout)
+
+
+def typed_error(error: grpc.aio.AioRpcError) -> LangPTuneError:
+    """The error of `langptune.errors` that a failed call stands for."""
+    status = rpc_status.from_call(error)
+    if status is not None and status.details:
+        return from_status(status)
+    message = error.details() or error.code().name
+    match error.code():
+        case grpc.StatusCode.UNAVAILABLE:
+            return Unavailable(message)
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return DeadlineExceeded(message)
+        case grpc.StatusCode.CANCELLED:
+            return Cancelled(message)
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return ResourceExhausted(message, retry_after=1.0)
+        case grpc.StatusCode.INVALID_ARGUMENT:
+            return InvalidArgument("request", message)
+        case grpc.StatusCode.UNIMPLEMENTED:
+            return NotFound("method", message)
+        case _:
+            return Internal(message)
+
+
+def _metadata() -> tuple[tuple[str, str], ...]:
+    return ((REQUEST_ID_KEY, current_request_id()),)

@@ -1,0 +1,101 @@
+"""What happens around every call, on the server: a request id, one log line, and errors as typed statuses.
+
+Servicers raise `langptune.errors`; here, and only here, they become gRPC statuses. A failing Redis is told as what it means to
+the caller; whatever else escapes a servicer is logged with its trace and answered as INTERNAL without one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import structlog
+from grpc_status import rpc_status
+from redis.exceptions import RedisError
+
+from langptune.errors import Internal, LangPTuneError, to_status
+from langptune.rpc.context import REQUEST_ID_KEY, bind_request_id
+from langptune.state import typed_redis_error
+
+log = structlog.get_logger(__name__)
+
+_INTERNAL = "internal error; the service's log has the rest under this request id"
+_QUIET_PREFIXES = ("/grpc.health.", "/grpc.reflection.")
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc.aio ships no types
+    """Binds the request id, logs the outcome, translates errors; the same for unary and streaming calls."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        handler = await continuation(details)
+        if handler is None or details.method.startswith(_QUIET_PREFIXES):
+            return handler
+        method: str = details.method
+        serialization = {
+            "request_deserializer": handler.request_deserializer,
+            "response_serializer": handler.response_serializer,
+        }
+        if handler.unary_unary:
+            return grpc.unary_unary_rpc_method_handler(_unary(method, handler.unary_unary), **serialization)
+        if handler.stream_unary:
+            return grpc.stream_unary_rpc_method_handler(_unary(method, handler.stream_unary), **serialization)
+        if handler.unary_stream:
+            return grpc.unary_stream_rpc_method_handler(_stream(method, handler.unary_stream), **serialization)
+        return grpc.stream_stream_rpc_method_handler(_stream(method, handler.stream_stream), **serialization)
+
+
+def _unary(method: str, inner: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    async def call(request: Any, context: grpc.aio.ServicerContext) -> Any:
+        async with _Call(method, context):
+            return await inner(request, context)
+
+    return call
+
+
+def _stream(method: str, inner: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+    async def call(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+        async with _Call(method, context):
+            async for response in inner(request, context):
+                yield response
+
+    return call
+
+
+class _Call:
+    """One call from its first to its last moment."""
+
+    def __init__(self, method: str, context: grpc.aio.ServicerContext) -> None:
+        self.method = method
+        self.context = context
+        self.started = time.perf_counter()
+
+    async def __aenter__(self) -> None:
+        structlog.contextvars.clear_contextvars()
+        request_id = bind_request_id(self.context.invocation_metadata() or ())
+        self.context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        seconds = round(time.perf_counter() - self.started, 4)
+        if error is None:
+            log.info("call", method=self.method, code="OK", seconds=seconds)
+            return False
+        if isinstance(error, (asyncio.CancelledError, GeneratorExit, grpc.aio.AbortError)):
+            log.info("call", method=self.method, code="CANCELLED", seconds=seconds)
+            return False
+        if isinstance(error, LangPTuneError):
+            answer = error
+            log.info("call", method=self.method, code=answer.code.name, error=answer.message, seconds=seconds)
+        else:
+            answer = typed_redis_error(error) if isinstance(error, RedisError) else Internal(_INTERNAL)
+            log.error("call", method=self.method, code=answer.code.name, seconds=seconds, exc_info=error)
+        trailing = ((REQUEST_ID_KEY, structlog.contextvars.get_contextvars()["request_id"]),)
+        status = rpc_status.to_status(to_status(answer))
+        await self.context.abort(status.code, status.details, (*trailing, *status.trailing_metadata))
+        return True

@@ -1,0 +1,89 @@
+"""One set-up for every service: interceptors, health, reflection, limits, and a shutdown that drains.
+
+A service is started by `run(settings, service, port)`; it reports SERVING only after its `start` has returned. After SIGTERM or
+SIGINT it first reports NOT_SERVING, then lets running calls finish for `shutdown_grace` seconds, then stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Protocol
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from langptune.rpc.interceptors import CallInterceptor
+from langptune.rpc.logs import configure_logs
+from langptune.settings import ServiceSettings
+
+log = structlog.get_logger(__name__)
+
+
+class Service(Protocol):
+    """What a service brings: its name, the proto services it serves, and how it comes up and goes down."""
+
+    name: str  # "encoder"
+    proto_services: Sequence[str]  # full names, e.g. "langptune.v1.EncoderService"
+
+    async def start(self, server: grpc.aio.Server) -> None:
+        """Load what is needed and add the servicers; the service is SERVING when this returns."""
+
+    async def stop(self) -> None:
+        """Release what `start` took; running calls have ended."""
+
+
+def run(settings: ServiceSettings, service: Service, port: int) -> None:
+    """Serve until SIGTERM or SIGINT. Exits with 2 and a sentence when the port is taken."""
+    configure_logs(service.name, settings.log_level)
+    asyncio.run(_serve(settings, service, port))
+
+
+async def _serve(settings: ServiceSettings, service: Service, port: int) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    server = grpc.aio.server(interceptors=[CallInterceptor()], options=server_options(settings))
+    status = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(status, server)
+    reflection.enable_server_reflection([*service.proto_services, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    address = f"{settings.host}:{port}"
+    try:
+        server.add_insecure_port(address)
+    except RuntimeError:
+        sys.stderr.write(f"{service.name}: cannot listen on {address}: the port is in use or not allowed\n")
+        raise SystemExit(2) from None
+    starting = asyncio.create_task(service.start(server))
+    stop_early = asyncio.create_task(stopping.wait())
+    await asyncio.wait((starting, stop_early), return_when=asyncio.FIRST_COMPLETED)
+    if starting.done():
+        starting.result()
+        await server.start()
+        for name in ("", *service.proto_services):
+            await status.set(name, health_pb2.HealthCheckResponse.SERVING)
+        log.info("serving", address=address)
+        await stop_early
+        log.info("stopping", grace=settings.shutdown_grace)
+        await status.enter_graceful_shutdown()
+        await server.stop(settings.shutdown_grace)
+    else:
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+    await service.stop()
+    log.info("stopped")
+
+
+def server_options(settings: ServiceSettings) -> list[tuple[str, int]]:
+    """Message limits, no shared ports, and connections that are renewed so that clients see new replicas."""
+    return [
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_connection_age_ms", 600_000),
+        ("grpc.max_connection_age_grace_ms", 600_000),
+    ]

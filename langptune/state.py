@@ -1,0 +1,33 @@
+"""How a service opens Redis, and what a failing Redis looks like to callers."""
+
+from __future__ import annotations
+
+import redis.asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from langptune.errors import Internal, LangPTuneError, ResourceExhausted, Unavailable
+from langptune.settings import RedisSettings
+
+
+def open_redis(settings: RedisSettings) -> redis.Redis:
+    """A client with deadlines and two bounded retries; it connects on first use and answers in bytes."""
+    return redis.Redis.from_url(
+        settings.redis_url.get_secret_value(),
+        socket_timeout=settings.redis_timeout,
+        socket_connect_timeout=settings.redis_timeout,
+        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=2),
+        health_check_interval=30,
+    )
+
+
+def typed_redis_error(error: RedisError) -> LangPTuneError:
+    """What a caller of ours is told; the server's interceptor applies it to every RedisError that leaves a servicer."""
+    if isinstance(error, (RedisConnectionError, RedisTimeoutError)):
+        return Unavailable("the store (Redis) cannot be reached", reason="STORE_UNAVAILABLE")
+    if isinstance(error, (OutOfMemoryError, ReadOnlyError)) or (isinstance(error, ResponseError) and "MISCONF" in str(error)):
+        return ResourceExhausted("the store (Redis) cannot write: disk or memory is full", retry_after=10.0)
+    return Internal("the store (Redis) refused a command; the service's log has the rest under this request id")

@@ -1,0 +1,162 @@
+"""The weights store: immutable versions of encoder and decoder under one root, on any fsspec file system.
+
+    <root>/<encoder|decoder>/<version>/   the model in its ordinary Hugging Face or sentence-transformers folder format
+                            manifest.json written last; without it the version does not exist
+
+A *base version* has a manifest and no files: it names a model folder or hub id in `base_model`. What a version means never
+changes: its id is derived from its content. Nothing here loads a model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import fsspec
+
+from langptune.convert import check_id
+from langptune.errors import FailedPrecondition, NotFound
+from langptune.text import TEMPLATE_HASH
+
+Kind = Literal["encoder", "decoder"]
+_MANIFEST = "manifest.json"
+_FINGERPRINTED = ("config.json", "model.safetensors", "modules.json", "tokenizer.json", "chat_template.jinja")
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a weights version is made of and where it comes from."""
+
+    version: str
+    kind: Kind
+    base_model: str  # folder or hub id that training started from
+    parent: str = ""  # the version that this one was trained from
+    job_id: str = ""
+    template_hash: str = TEMPLATE_HASH  # the text forms it was trained with
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)  # relative path -> SHA-256
+
+
+class WeightsStore:
+    """Reads and writes versions below `uri`; `cache` holds local copies of a remote store's files."""
+
+    def __init__(self, uri: str, cache: str | Path) -> None:
+        self._fs, self._root = fsspec.core.url_to_fs(uri)
+        self._local = "file" in self._fs.protocol
+        self._cache = Path(cache)
+
+    def ensure_base(self, kind: Kind, model: str) -> Manifest:
+        """The base version of `model`, registered on first use. Raises FailedPrecondition for a folder that holds no model."""
+        manifest = Manifest(version=f"base-{_fingerprint(model)}", kind=kind, base_model=model)
+        if not self._exists(kind, manifest.version):
+            self._write_manifest(manifest)
+        return self.manifest(kind, manifest.version)
+
+    def add(self, folder: str | Path, manifest: Manifest) -> Manifest:
+        """Store a complete model folder as a new version and return its manifest; the version id is derived from the files.
+
+        Adding the same files twice is the same version, stored once.
+        """
+        source = Path(folder)
+        files = {path.relative_to(source).as_posix(): _sha256(path) for path in sorted(source.rglob("*")) if path.is_file()}
+        version = f"{manifest.version}-{_digest(json.dumps(files, sort_keys=True))}" if manifest.version else _digest(str(files))
+        complete = replace(manifest, version=check_id("version", version), files=files)
+        if self._exists(manifest.kind, version):
+            return self.manifest(manifest.kind, version)
+        target = self._path(manifest.kind, version)
+        for name in files:
+            self._fs.makedirs(f"{target}/{name}".rsplit("/", 1)[0], exist_ok=True)
+            self._fs.put_file(str(source / name), f"{target}/{name}")
+        self._write_manifest(complete)
+        return complete
+
+    def manifest(self, kind: Kind, version: str) -> Manifest:
+        """Raises NotFound."""
+        check_id(f"{kind}_version", version)
+        try:
+            return Manifest(**json.loads(self._fs.cat_file(f"{self._path(kind, version)}/{_MANIFEST}")))
+        except FileNotFoundError:
+            raise NotFound(f"{kind} version", version) from None
+
+    def local_path(self, kind: Kind, version: str) -> str:
+        """A verified local folder with the version's files, or the base model's folder or hub id.
+
+        Raises NotFound, and FailedPrecondition when a file is missing or is not what the manifest says.
+        """
+        manifest = self.manifest(kind, version)
+        if not manifest.files:
+            return manifest.base_model
+        folder = Path(self._path(kind, version)) if self._local else self._download(manifest)
+        for name, expected in manifest.files.items():
+            file = folder / name
+            if not file.is_file() or _sha256(file) != expected:
+                message = f"{kind} version {version}: {name} is missing or not the file that was published"
+                raise FailedPrecondition(message, reason="WEIGHTS_CORRUPT")
+        return str(folder)
+
+    def versions(self, kind: Kind) -> list[str]:
+        """All complete versions, sorted by id."""
+        found = self._fs.glob(f"{self._root}/{kind}/*/{_MANIFEST}")
+        return sorted(path.rsplit("/", 2)[-2] for path in found)
+
+    def remove(self, kind: Kind, version: str) -> None:
+        """Forget a version, the manifest first. Idempotent. The caller knows that nothing names it."""
+        path = self._path(kind, check_id("version", version))
+        if self._exists(kind, version):
+            self._fs.rm_file(f"{path}/{_MANIFEST}")
+        if self._fs.exists(path):
+            self._fs.rm(path, recursive=True)
+
+    def _path(self, kind: Kind, version: str) -> str:
+        return f"{self._root}/{kind}/{version}"
+
+    def _exists(self, kind: Kind, version: str) -> bool:
+        return bool(self._fs.exists(f"{self._path(kind, version)}/{_MANIFEST}"))
+
+    def _write_manifest(self, manifest: Manifest) -> None:
+        target = self._path(manifest.kind, manifest.version)
+        self._fs.makedirs(target, exist_ok=True)
+        self._fs.pipe_file(f"{target}/{_MANIFEST}.partial", json.dumps(asdict(manifest), indent=2).encode())
+        self._fs.mv(f"{target}/{_MANIFEST}.partial", f"{target}/{_MANIFEST}")
+
+    def _download(self, manifest: Manifest) -> Path:
+        folder = self._cache / manifest.kind / manifest.version
+        if not folder.is_dir():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            partial = Path(tempfile.mkdtemp(dir=folder.parent))
+            for name in manifest.files:
+                (partial / name).parent.mkdir(parents=True, exist_ok=True)
+                self._fs.get_file(f"{self._path(manifest.kind, manifest.version)}/{name}", str(partial / name))
+            if folder.is_dir():
+                shutil.rmtree(partial)
+            else:
+                partial.rename(folder)
+        return folder
+
+
+def _fingerprint(model: str) -> str:
+    """12 hex digits that change with the model: of a folder's files, else of the hub id."""
+    folder = Path(model)
+    if not folder.is_dir():
+        if folder.is_absolute() or model.startswith("."):
+            raise FailedPrecondition(f"the model folder {model} does not exist", reason="MODEL_MISSING")
+        return _digest(model)
+    if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
+        raise FailedPrecondition(f"{model} is no model folder: it has no config.json", reason="MODEL_MISSING")
+    present = [folder / name for name in _FINGERPRINTED if (folder / name).is_file()]
+    return _digest(" ".join(_sha256(path) for path in present))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
