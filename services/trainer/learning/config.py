@@ -30,7 +30,9 @@ class RlsoConfig(_Frozen):
     epochs: int = Field(default=4, ge=1, description="passes over each batch, one optimizer step each")
     eta: float = Field(default=1.0, gt=0, description="Eq. 4: weight of the reward against the step's own KL")
     gamma: float = Field(default=0.0, ge=0, description="Eq. 11: weight of the KL penalty against the reference policy pi_0")
-    kl_reference: Literal["base", "iteration"] = Field(default="base", description="pi_0: the untouched model, or Algorithm 1's reset")
+    kl_reference: Literal["base", "iteration"] = Field(
+        default="base", description="pi_0: the first model, or reset as in Algorithm 1"
+    )
     truncated_reward: float = Field(default=0.0, description="Gamma: U of a rollout that did not terminate")
     metric: Literal["ndcg", "mrr"] = Field(default="ndcg", description="U")
     cutoff: int | None = Field(default=None, ge=1, description="U counts ranks up to here; None: the whole catalogue")
@@ -41,8 +43,8 @@ class RlsoConfig(_Frozen):
     trainable: Trainable = Field(default="full", description="which parameters of the encoder learn")
     last_k: int = Field(default=4, ge=1, description="for last_k: top layers that learn, with the final norm and lm_head")
     lora_rank: int = Field(default=1024, ge=1, description="for lora")
-    lora_alpha: float = Field(default=2048.0, gt=0, description="for lora")
-    micro_tokens: int = Field(default=8192, ge=1, description="padded tokens of one gradient pass; a history with its G rollouts is whole")
+    lora_alpha: int = Field(default=2048, ge=1, description="for lora")
+    micro_tokens: int = Field(default=8192, ge=1, description="padded tokens of one gradient pass; never splits a history")
 
 
 class ContrastiveConfig(_Frozen):
@@ -54,7 +56,7 @@ class ContrastiveConfig(_Frozen):
     temperature: float = Field(default=0.1, gt=0)
     learning_rate: float = Field(default=1e-5, gt=0, description="AdamW, at the first step; decays linearly to 0")
     weight_decay: float = Field(default=1e-6, ge=0)
-    micro_tokens: int = Field(default=16384, ge=1, description="padded tokens of one forward pass of the embedder")
+    micro_rows: int = Field(default=32, ge=1, description="texts of one forward pass of the embedder, grouped by length")
 
 
 class LearningConfig(_Frozen):
@@ -63,7 +65,7 @@ class LearningConfig(_Frozen):
     outer_iterations: int = Field(default=5, ge=0, description="K")
     contrastive: ContrastiveConfig = ContrastiveConfig()
     rlso: RlsoConfig = RlsoConfig()
-    profile_source: Literal["profile", "history"] = Field(default="profile", description="history: NoProfile, D(h) itself is embedded")
+    profile_source: Literal["profile", "history"] = Field(default="profile", description="history: NoProfile, D(h) is embedded")
     seed: int = Field(default=0, ge=0, lt=2**32, description="data order and generation follow from it and the step")
 
     @classmethod

@@ -9,7 +9,7 @@ G responses without being copied, and the prompt's own hidden states are never n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -34,19 +34,8 @@ class PackedGroups:
 
     def to(self, device: torch.device) -> PackedGroups:
         """The same on `device`."""
-        moved = (
-            tensor.to(device)
-            for tensor in (
-                self.prompt_ids,
-                self.response_ids,
-                self.response_positions,
-                self.mask,
-                self.predictors,
-                self.labels,
-                self.samples,
-            )
-        )
-        return PackedGroups(*moved, shape=self.shape)
+        tensors = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "shape"}
+        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})
 
 
 @dataclass(slots=True)

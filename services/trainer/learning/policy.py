@@ -53,7 +53,7 @@ class Policy:
         return {name: parameter for name, parameter in self.wrapped.named_parameters() if parameter.requires_grad}
 
     def sequence_logprobs(self, groups: Sequence[RolloutGroup]) -> Tensor:  # [B, G]
-        """ln pi(p) in nats of every rollout, summed over its tokens up to and including EOS; with the graph if gradients are on."""
+        """ln pi(p) in nats of every rollout, summed over its tokens, EOS included; with the graph if gradients are on."""
         packed = pack(groups).to(self.device)
         hidden = self._response_states(packed)  # [B, Q, hidden]
         wanted = hidden.flatten(0, 1).index_select(0, packed.predictors)  # [N, hidden]
@@ -78,11 +78,11 @@ class Policy:
 
     def _token_logprobs(self, hidden: Tensor, labels: Tensor) -> Tensor:
         """[N, hidden], [N] -> [N]; more than one chunk recomputes its logits in the backward pass instead of keeping them."""
-        head = self.causal_lm.get_output_embeddings()
+        head = self.causal_lm.get_submodule("lm_head")
         rows = max(1, LOGITS_PER_CHUNK // self.causal_lm.config.get_text_config().vocab_size)
         if len(labels) <= rows:
             return _label_logprobs(head, hidden, labels)
-        chunks = zip(hidden.split(rows), labels.split(rows), strict=True)
+        chunks = zip(torch.split(hidden, rows), torch.split(labels, rows), strict=True)
         return torch.cat([checkpoint(_label_logprobs, head, *chunk, use_reentrant=False) for chunk in chunks])
 
     def snapshot(self) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "gamma": 0.2,
             "trainable": "lora",
             "lora_rank": 1024,
-            "lora_alpha": 2048.0,
+            "lora_alpha": 2048,
         },
     },
     "paper/llama-3-8b-it": {

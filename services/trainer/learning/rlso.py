@@ -13,7 +13,7 @@ VARIANCE_FLOOR = 1e-8
 
 def with_truncation(
     quality: Tensor,  # [B, G] U of every rollout
-    terminated: Tensor,  # [B, G] bool: ended with EOS within the length limit
+    terminated: Tensor,  # [B, G] bool: ended with EOS within the length limit, and is a text at all
     truncated_reward: float,  # Gamma
 ) -> Tensor:  # [B, G]
     """U, with Gamma in place of it where the rollout did not terminate."""

@@ -14,7 +14,7 @@ LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", 
 
 
 def choose_trainable(model: PreTrainedModel, config: RlsoConfig) -> nn.Module:
-    """Freeze what does not learn; returns `model`, or for lora the adapters around it. Raises InvalidArgument for `rlso.last_k`."""
+    """Freeze what does not learn; returns `model`, or for lora its adapters around it. Raises InvalidArgument: `rlso.last_k`."""
     if config.trainable == "lora":
         return _with_adapters(model, config)
     if config.trainable == "last_k":
@@ -28,14 +28,16 @@ def _freeze_trunk(model: PreTrainedModel, top: int) -> None:
     if top > len(layers):
         raise InvalidArgument("rlso.last_k", f"the encoder has {len(layers)} layers, not {top}")
     model.requires_grad_(False)
-    for module in (*layers[-top:], model.base_model.get_submodule("norm"), model.get_output_embeddings()):
+    for module in (*layers[-top:], model.base_model.get_submodule("norm"), model.get_submodule("lm_head")):
         module.requires_grad_(True)
 
 
 def _with_adapters(model: PreTrainedModel, config: RlsoConfig) -> nn.Module:
-    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
-    if head.weight is embedding.weight:  # an adapter on lm_head must not move the input embedding when it is merged
-        head.weight = nn.Parameter(head.weight.detach().clone())
+    head, embedding = model.get_submodule("lm_head"), model.get_input_embeddings()
+    if head.get_parameter("weight") is embedding.get_parameter(
+        "weight"
+    ):  # an adapter on lm_head must not move the input embedding when it is merged
+        head.weight = nn.Parameter(head.get_parameter("weight").detach().clone())
         model.config.tie_word_embeddings = False
     adapters = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules=LORA_TARGETS, lora_dropout=0.0)
     torch.manual_seed(0)  # the adapters' first values are part of the model: the same in every run

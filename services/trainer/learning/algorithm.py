@@ -1,0 +1,235 @@
+"""Algorithm 1 of the paper as one loop over the plan of `schedule`, with its variants as values of the configuration.
+
+The caller iterates: `async for progress in algorithm.run()`. Between two batches, where it has control, it reports progress,
+saves `state_dict()`, or cancels by leaving the loop. Left out, and the caller's: loading models, publishing, validation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from langptune.domain import Item, Session
+from langptune.errors import FailedPrecondition, Internal
+from langptune.ranking import ranking_quality
+from langptune.text import history_text, item_text
+from services.trainer.learning.config import LearningConfig
+from services.trainer.learning.embedder import ContrastiveExample, EmbedderLearner
+from services.trainer.learning.policy_learner import PolicyLearner
+from services.trainer.learning.ports import RankQuery, RewardSource, RolloutGroup, RolloutSource
+from services.trainer.learning.progress import Progress, RolloutFigures, logprob_gap
+from services.trainer.learning.rlso import with_truncation
+from services.trainer.learning.schedule import Step, batch_positions, generation_seed, linear_decay, plan
+
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True, slots=True)
+class Learners:
+    """What learns. A part that the configuration does not train may be None."""
+
+    policy: PolicyLearner | None  # needed for RLSO
+    embedder: EmbedderLearner | None  # needed for CL
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The two ports. They start at the weights that the job starts from and are told only of weights that learnt."""
+
+    rollouts: RolloutSource | None  # None only for NoProfile
+    rewards: RewardSource | None  # None only without RLSO
+
+
+class Algorithm:
+    """One run of Algorithm 1 over the training sessions."""
+
+    def __init__(
+        self,
+        config: LearningConfig,
+        sessions: Sequence[Session],
+        items: Mapping[str, Item],
+        learners: Learners,
+        sources: Sources,
+    ) -> None:
+        """Raises FailedPrecondition if a part that the plan needs is missing, or a target is no item of the catalogue."""
+        self.config = config
+        self.sessions = sessions
+        self.items = items
+        self.learners = learners
+        self.sources = sources
+        self.plan = plan(config)
+        self.done = 0  # batches of the plan
+        self._encoder_version: str | None = None  # of the last `use`; None: the sources' first weights
+        self._stale_rollouts = False  # the policy learnt since the rollout source was last told
+        self._stale_rewards = False
+        self._check()
+
+    async def run(self) -> AsyncGenerator[Progress, None]:
+        """Do the batches that are left, one after the other. At every yield the state is at a batch boundary."""
+        while self.done < len(self.plan):
+            step = self.plan[self.done]
+            progress = await (self._contrastive(step) if step.phase == "cl" else self._rlso(step))
+            self.done += 1
+            yield progress
+
+    async def _contrastive(self, step: Step) -> Progress:
+        """Algorithm 1, lines 6 and 7."""
+        learner = _present(self.learners.embedder)
+        config = self.config.contrastive
+        sessions = self._batch(step, config.batch_size)
+        started = time.perf_counter()
+        groups = await self._sample(step, sessions, 1) if self.config.profile_source == "profile" else None
+        sampled = time.perf_counter()
+        texts = [group.rollouts[0].text for group in groups] if groups else [history_text(row.history) for row in sessions]
+        examples = [self._example(text, session) for text, session in zip(texts, sessions, strict=True)]
+        rate = self._rate(step, config.learning_rate)
+        update = await asyncio.to_thread(learner.update, examples, rate)
+        self._stale_rewards = True
+        return Progress(
+            **self._position(step),
+            loss=update.loss,
+            gradient_norm=update.gradient_norm,
+            accuracy=update.accuracy,
+            learning_rate=rate,
+            seconds_rollouts=sampled - started,
+            seconds_rewards=0.0,
+            seconds_update=time.perf_counter() - sampled,
+            rollouts=RolloutFigures.of(groups) if groups else None,
+        )
+
+    async def _rlso(self, step: Step) -> Progress:
+        """Algorithm 1, lines 12 and 13."""
+        learner = _present(self.learners.policy)
+        config = self.config.rlso
+        if step.number % config.batches == 0:
+            learner.begin_outer_iteration()
+        sessions = self._batch(step, config.histories)
+        started = time.perf_counter()
+        groups = await self._sample(step, sessions, config.samples)
+        sampled = time.perf_counter()
+        quality = await self._quality(groups, sessions)
+        ranked = time.perf_counter()
+        rate = self._rate(step, config.learning_rate)
+        update = await asyncio.to_thread(learner.update, groups, quality, rate)
+        self._stale_rollouts = True
+        return Progress(
+            **self._position(step),
+            loss=update.losses[-1],
+            first_loss=update.losses[0],
+            gradient_norm=update.gradient_norms[0],
+            learning_rate=rate,
+            seconds_rollouts=sampled - started,
+            seconds_rewards=ranked - sampled,
+            seconds_update=time.perf_counter() - ranked,
+            rollouts=RolloutFigures.of(groups),
+            reward_mean=quality.mean().item(),
+            reward_std=quality.std(correction=0).item(),
+            kl=update.kl,
+            logprob_gap=logprob_gap(groups, update.behaviour),
+        )
+
+    async def _sample(self, step: Step, sessions: Sequence[Session], samples: int) -> list[RolloutGroup]:
+        """Rollouts of the current policy for each session's history."""
+        source = _present(self.sources.rollouts)
+        if self._stale_rollouts:
+            self._encoder_version = await source.use(_present(self.learners.policy).policy)
+            self._stale_rollouts = False
+        groups = await source.sample(
+            [session.history for session in sessions],
+            samples=samples,
+            max_new_tokens=self.config.rlso.max_new_tokens,
+            seed=generation_seed(self.config.seed, step),
+        )
+        versions = {group.encoder_version for group in groups}
+        if len(groups) != len(sessions) or len(versions) != 1 or self._encoder_version not in (None, *versions):
+            raise Internal(f"{len(sessions)} groups of {self._encoder_version} asked, {len(groups)} of {sorted(versions)} given")
+        return groups
+
+    async def _quality(self, groups: Sequence[RolloutGroup], sessions: Sequence[Session]) -> Tensor:
+        """U [B, G] of every rollout, float32; Gamma where it did not terminate or wrote nothing, which no one is asked about."""
+        source = _present(self.sources.rewards)
+        if self._stale_rewards:
+            await source.use(_present(self.learners.embedder).embedder)
+            self._stale_rewards = False
+        config = self.config.rlso
+        flat = [(rollout, session) for group, session in zip(groups, sessions, strict=True) for rollout in group.rollouts]
+        valued = torch.tensor([rollout.finish_reason == "stop" and bool(rollout.text.strip()) for rollout, _ in flat])
+        queries = [
+            RankQuery(rollout.text, session.target_item_ids, _history_ids(session))
+            for (rollout, session), asked in zip(flat, valued.tolist(), strict=True)
+            if asked
+        ]
+        ranks = await source.ranks(queries) if queries else []
+        qualities = [ranking_quality(places, config.cutoff) for places in ranks]
+        quality = torch.zeros(len(flat))
+        quality[valued] = torch.tensor([value.ndcg if config.metric == "ndcg" else value.mrr for value in qualities])
+        return with_truncation(quality, valued, config.truncated_reward).view(len(groups), -1)
+
+    def _batch(self, step: Step, size: int) -> list[Session]:
+        positions = batch_positions(self.config.seed, step.phase, step.number, size, len(self.sessions))
+        return [self.sessions[at] for at in positions]
+
+    def _example(self, text: str, session: Session) -> ContrastiveExample:
+        target, *others = session.target_item_ids
+        return ContrastiveExample(text, target, item_text(self.items[target]), {*_history_ids(session), *others})
+
+    def _rate(self, step: Step, rate: float) -> float:
+        return linear_decay(rate, step.number, sum(other.phase == step.phase for other in self.plan))
+
+    def _position(self, step: Step) -> dict[str, Any]:
+        return {"step": self.done + 1, "total": len(self.plan), "phase": step.phase, "outer": step.outer}
+
+    def _check(self) -> None:
+        phases = {step.phase for step in self.plan}
+        needed = {
+            "learners.policy": "rlso" in phases and self.learners.policy is None,
+            "learners.embedder": "cl" in phases and self.learners.embedder is None,
+            "sources.rollouts": bool(phases) and self.config.profile_source == "profile" and self.sources.rollouts is None,
+            "sources.rewards": "rlso" in phases and self.sources.rewards is None,
+            "training sessions": bool(phases) and not self.sessions,
+        }
+        for name in (name for name, missing in needed.items() if missing):
+            raise FailedPrecondition(f"this plan needs {name}", reason="INCOMPLETE_JOB")
+        for session in self.sessions:
+            unknown = [item_id for item_id in session.target_item_ids if item_id not in self.items]
+            if unknown or not session.target_item_ids:
+                problem = f"unknown targets {unknown}" if unknown else "no target"
+                raise FailedPrecondition(f"session of user {session.user_id!r} has {problem}", reason="BAD_DATA")
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs: position, weights, optimizers. No random state: every seed follows from the position."""
+        return {
+            "config": self.config.model_dump_json(),
+            "done": self.done,
+            "policy": self.learners.policy.state_dict() if self.learners.policy else None,
+            "embedder": self.learners.embedder.state_dict() if self.learners.embedder else None,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`. Raises FailedPrecondition if it belongs to another configuration."""
+        if state["config"] != self.config.model_dump_json():
+            raise FailedPrecondition("the checkpoint belongs to another configuration", reason="OTHER_CONFIGURATION")
+        self.done = state["done"]
+        if self.learners.policy:
+            self.learners.policy.load_state_dict(state["policy"])
+        if self.learners.embedder:
+            self.learners.embedder.load_state_dict(state["embedder"])
+        past = {step.phase for step in self.plan[: self.done]}
+        self._encoder_version = None
+        self._stale_rollouts, self._stale_rewards = "rlso" in past, "cl" in past
+
+
+def _history_ids(session: Session) -> tuple[str, ...]:
+    return tuple(entry.item.item_id for entry in session.history)
+
+
+def _present(part: Part | None) -> Part:
+    """`_check` has made sure of it."""
+    assert part is not None
+    return part

@@ -1,0 +1,82 @@
+"""What a run tells about itself after every batch, and the figures it takes from the rollouts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+from torch import Tensor
+
+from services.trainer.learning.ports import RolloutGroup
+from services.trainer.learning.schedule import Phase
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutFigures:
+    """Means over the rollouts of one batch."""
+
+    response_tokens: float  # length, EOS included
+    truncated_share: float  # did not terminate within the limit; 0.0 to 1.0
+    distinct_1: float  # distinct tokens / tokens of a response; 0.0 to 1.0
+    distinct_2: float  # distinct token pairs / token pairs of a response; 0.0 to 1.0; falls when the policy repeats itself
+
+    @classmethod
+    def of(cls, groups: Sequence[RolloutGroup]) -> RolloutFigures:
+        """The figures of at least one rollout."""
+        rollouts = [rollout for group in groups for rollout in group.rollouts]
+        return cls(
+            response_tokens=float(np.mean([len(rollout.token_ids) for rollout in rollouts])),
+            truncated_share=float(np.mean([rollout.finish_reason == "length" for rollout in rollouts])),
+            distinct_1=float(np.mean([distinct_share(rollout.token_ids, 1) for rollout in rollouts])),
+            distinct_2=float(np.mean([distinct_share(rollout.token_ids, 2) for rollout in rollouts])),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One batch of Algorithm 1, done. What a phase does not have is None."""
+
+    step: int  # batches done, 1 to `total`
+    total: int
+    phase: Phase
+    outer: int  # k
+    loss: float  # CL: InfoNCE in nats; RLSO: of the last epoch
+    gradient_norm: float  # RLSO: of the first epoch
+    learning_rate: float
+    seconds_rollouts: float  # publishing weights and sampling
+    seconds_rewards: float  # publishing weights and ranking
+    seconds_update: float  # gradients and optimizer
+    rollouts: RolloutFigures | None = None
+    accuracy: float | None = None  # CL: share of rows whose positive beats its negatives
+    reward_mean: float | None = None  # RLSO: U with Gamma, before the KL term and standardisation
+    reward_std: float | None = None  # RLSO: of the same
+    first_loss: float | None = None  # RLSO: of the first epoch
+    kl: float | None = None  # RLSO with gamma > 0: ln pi_t - ln pi_0, nats per rollout
+    logprob_gap: float | None = None  # RLSO: |engine - trainer| of the mean token log-prob, nats; None if the engine gives none
+
+    def metrics(self) -> dict[str, float]:
+        """All figures that there are, by name, for a wire format or a log line."""
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _NO_METRIC}
+        nested = {} if self.rollouts is None else asdict(self.rollouts)
+        return {name: float(value) for name, value in (own | nested).items() if value is not None}
+
+
+_NO_METRIC = {"step", "total", "phase", "outer", "rollouts"}
+
+
+def distinct_share(token_ids: Sequence[int], n: int) -> float:
+    """Distinct n-grams / n-grams; 1.0 where there is none."""
+    grams = [tuple(token_ids[at : at + n]) for at in range(len(token_ids) - n + 1)]
+    return len(set(grams)) / len(grams) if grams else 1.0
+
+
+def logprob_gap(groups: Sequence[RolloutGroup], trainer: Tensor) -> float | None:
+    """Mean over rollouts of |engine - trainer| / tokens, nats; `trainer` [B, G] are sequence log-probs."""
+    gaps = [
+        abs(sum(rollout.engine_logprobs) - own) / len(rollout.token_ids)
+        for group, row in zip(groups, trainer.tolist(), strict=True)
+        for rollout, own in zip(group.rollouts, row, strict=True)
+        if rollout.engine_logprobs
+    ]
+    return float(np.mean(gaps)) if gaps else None
