@@ -4,6 +4,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# One torch thread a process: two on a busy 2-core machine were up to ten times slower.
+export OMP_NUM_THREADS ?= 1
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -12,16 +14,40 @@ install: $(STAMP) ## Create the environment (.venv) with pinned versions
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --upgrade pip
 	@echo "Installing torch (first and pinned, so that nothing else chooses its build) ..."
-	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	@echo "Installing langptune and its tools ..."
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
 	@touch $(STAMP)
+
+demo: $(STAMP) ## The whole story on this machine, about five minutes (ARGS=--exit to end by itself)
+	$(BIN)/langptune demo $(ARGS)
+
+up: $(STAMP) ## Start Redis and the four services on this machine (ARGS=... for options)
+	$(BIN)/langptune up $(ARGS)
+
+test: $(STAMP) ## Run the whole test suite
+	$(BIN)/pytest -q -n 2 --dist loadfile $(ARGS)
+
+lint: $(STAMP) ## Check style, types and import boundaries
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 protos: $(STAMP) ## Generate langptune/v1 from protos/
 	$(BIN)/python -m grpc_tools.protoc --proto_path=protos --python_out=. --mypy_out=. --grpc_python_out=. --mypy_grpc_out=. \
 	  --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 	  protos/langptune/v1/*.proto
 
-.PHONY: help install protos
+lint-protos: ## Lint protos/ with buf (needs npm)
+	npm ci --silent --no-audit --no-fund
+	npx buf lint protos
+
+samples: $(STAMP) ## Generate the sample world and train its tiny models again (about 40 minutes)
+	$(BIN)/python -m samples all
+
+learning: $(STAMP) ## Train every variant on the sample world, 3 seeds, and compare them (up to 30 minutes)
+	$(BIN)/python -m benchmarks.learning_curve $(ARGS)
+
+.PHONY: help install demo up test lint protos lint-protos samples learning
