@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -123,60 +124,84 @@ def write_dataset(
     domain: str = DEFAULT_DOMAIN,
     made_by: Mapping[str, Any],
 ) -> Dataset:
-    """Write a complete data set; `made_by` (settings, seed, funnel) goes into dataset.json as it is."""
-    path = Path(folder)
-    path.mkdir(parents=True, exist_ok=True)
-    (path / "dataset.json").unlink(missing_ok=True)
-    item_rows = [
-        {
-            "item_id": item.item_id,
-            "title": item.title,
-            "description": item.description,
-            "categories": list(item.categories),
-            "average_rating": item.average_rating,
-            "price": item.price,
-        }
-        for item in items
-    ]
-    interaction_rows = [
-        {
-            "user_id": user_id,
-            "item_id": entry.item.item_id,
-            "rating": entry.rating,
-            "review": entry.review,
-            "time_ms": entry.time_ms,
-        }
-        for user_id, entry in interactions
-    ]
-    session_rows = [
-        {
-            "user_id": session.user_id,
-            "split": session.split,
-            "history": list(session.history),
-            "targets": list(session.target_item_ids),
-        }
-        for session in sessions
-    ]
-    for file, rows, schema in zip(
-        _FILES,
-        (item_rows, interaction_rows, session_rows),
-        (ITEM_SCHEMA, INTERACTION_SCHEMA, SESSION_SCHEMA),
-        strict=True,
-    ):
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), path / file)
+    """Write a complete data set; `made_by` (settings, seed, funnel) goes into dataset.json as it is.
+
+    Raises FailedPrecondition as `write_tables` does.
+    """
+    items = list(items)
+    sessions = list(sessions)
+    entries = [entry for _, entry in interactions]
+    interaction_table = pa.table(
+        [
+            [user_id for user_id, _ in interactions],
+            [entry.item.item_id for entry in entries],
+            [entry.rating for entry in entries],
+            [entry.review for entry in entries],
+            [entry.time_ms for entry in entries],
+        ],
+        schema=INTERACTION_SCHEMA,
+    )
+    session_table = pa.table(
+        [
+            [session.user_id for session in sessions],
+            [session.split for session in sessions],
+            [session.history for session in sessions],
+            [session.target_item_ids for session in sessions],
+        ],
+        schema=SESSION_SCHEMA,
+    )
+    tables = (item_table(items), interaction_table, session_table)
+    return write_tables(folder, name=name, tables=tables, domain=domain, made_by=made_by)
+
+
+def item_table(items: Sequence[Item]) -> pa.Table:
+    """Items as a table of ITEM_SCHEMA."""
+    return pa.table([[getattr(item, column) for item in items] for column in ITEM_SCHEMA.names], schema=ITEM_SCHEMA)
+
+
+def write_tables(
+    folder: str | Path, *, name: str, tables: tuple[pa.Table, pa.Table, pa.Table], domain: str, made_by: Mapping[str, Any]
+) -> Dataset:
+    """Write the item, interaction and session tables as a complete data set.
+
+    They are written beside `folder` first and moved into it when all are complete: if writing fails, what `folder` held
+    stays as it was. Raises FailedPrecondition if the disk is full or the place cannot be written.
+    """
+    path = Path(folder).absolute()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as fresh:
+            info = _write_files(Path(fresh), name, tables, domain, made_by)
+            path.mkdir(exist_ok=True)
+            (path / "dataset.json").unlink(missing_ok=True)
+            for file in (*_FILES, "dataset.json"):
+                (Path(fresh) / file).replace(path / file)
+    except OSError as error:
+        raise FailedPrecondition(f"the data set cannot be written to {path}: {error}", reason="STORAGE") from error
+    return Dataset(path, name, domain, info["content_hash"], info)
+
+
+def _write_files(
+    folder: Path, name: str, tables: tuple[pa.Table, pa.Table, pa.Table], domain: str, made_by: Mapping[str, Any]
+) -> dict[str, Any]:
+    for file, table in zip(_FILES, tables, strict=True):
+        pq.write_table(table, folder / file)
+    items, interactions, sessions = (table.num_rows for table in tables)
     info = {
         "name": name,
         "domain": domain,
-        "counts": {"items": len(item_rows), "interactions": len(interaction_rows), "sessions": len(session_rows)},
-        "content_hash": _content_hash(path),
+        "counts": {"items": items, "interactions": interactions, "sessions": sessions},
+        "content_hash": _content_hash(folder),
         **made_by,
     }
-    (path / "dataset.json").write_text(json.dumps(info, indent=2) + "\n")
-    return Dataset.open(path)
+    (folder / "dataset.json").write_text(json.dumps(info, indent=2) + "\n")
+    return info
 
 
 def _content_hash(folder: Path) -> str:
     digest = hashlib.sha256()
     for file in _FILES:
-        digest.update((folder / file).read_bytes())
+        with (folder / file).open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()
