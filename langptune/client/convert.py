@@ -1,0 +1,171 @@
+"""Values of the client to and from proto messages. Items come through unchecked: the service has checked them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from langptune.client import values
+from langptune.convert import timestamp
+from langptune.domain import Interaction, Item
+from langptune.v1 import common_pb2, gateway_pb2, trainer_pb2
+
+
+def item(message: common_pb2.Item) -> Item:
+    """An item as the catalogue has it."""
+    return Item(
+        item_id=message.item_id,
+        title=message.title,
+        description=message.description,
+        categories=tuple(message.categories),
+        average_rating=message.average_rating if message.HasField("average_rating") else None,
+        price=message.price if message.HasField("price") else None,
+    )
+
+
+def interaction(message: common_pb2.Interaction) -> Interaction:
+    """An interaction with its item whole."""
+    return Interaction(item(message.item), message.rating, message.review, message.time.ToMilliseconds())
+
+
+def new_interaction(entry: Interaction | values.NewInteraction) -> common_pb2.Interaction:
+    """An interaction to be recorded: of its item only the id is sent."""
+    item_id = entry.item.item_id if isinstance(entry, Interaction) else entry.item_id
+    time_ms = time.time_ns() // 1_000_000 if entry.time_ms is None else entry.time_ms
+    return common_pb2.Interaction(
+        item=common_pb2.Item(item_id=item_id), rating=entry.rating, review=entry.review, time=timestamp(time_ms)
+    )
+
+
+def recommendation(message: gateway_pb2.RecommendResponse) -> values.Recommendation:
+    return values.Recommendation(
+        items=tuple(values.RankedItem(item(place.item), place.position, place.score) for place in message.items),
+        basis=values.RankingBasis(_short(gateway_pb2.RankingBasis.Name(message.basis), "RANKING_BASIS_")),
+        basis_reason=message.basis_reason,
+        versions=versions(message.versions),
+        profile_revision=message.profile_revision,
+    )
+
+
+def versions(message: common_pb2.Versions) -> values.Versions:
+    return values.Versions(message.encoder_version, message.decoder_version, message.release_id)
+
+
+def profile(message: gateway_pb2.Profile) -> values.Profile:
+    return values.Profile(
+        user_id=message.user_id,
+        text=message.text,
+        revision=message.revision,
+        etag=message.etag,
+        origin=values.ProfileOrigin(_short(gateway_pb2.ProfileOrigin.Name(message.origin), "PROFILE_ORIGIN_")),
+        versions=versions(message.versions),
+        create_time_ms=_time(message.create_time),
+        interactions=message.interactions,
+    )
+
+
+def rejections(messages: Iterable[common_pb2.Rejection]) -> tuple[values.Rejection, ...]:
+    return tuple(values.Rejection(each.index, each.id, each.field, each.reason) for each in messages)
+
+
+def training_spec_to_proto(spec: values.TrainingSpec) -> trainer_pb2.TrainingSpec:
+    source = f"PROFILE_SOURCE_{spec.profile_source.name if spec.profile_source else 'UNSPECIFIED'}"
+    return trainer_pb2.TrainingSpec(
+        dataset_uri=spec.dataset_uri,
+        preset=spec.preset,
+        seed=spec.seed,
+        outer_iterations=spec.outer_iterations,
+        cl_batches=spec.cl_batches,
+        rlso_batches=spec.rlso_batches,
+        final_cl_batches=spec.final_cl_batches,
+        profile_source=trainer_pb2.ProfileSource.Value(source),
+        parent_release_id=spec.parent_release_id,
+        validation_users=spec.validation_users,
+        overrides=spec.overrides,
+    )
+
+
+def training_spec(message: trainer_pb2.TrainingSpec) -> values.TrainingSpec:
+    source = _short(trainer_pb2.ProfileSource.Name(message.profile_source), "PROFILE_SOURCE_")
+    return values.TrainingSpec(
+        dataset_uri=message.dataset_uri,
+        preset=message.preset,
+        seed=message.seed,
+        outer_iterations=message.outer_iterations if message.HasField("outer_iterations") else None,
+        cl_batches=message.cl_batches if message.HasField("cl_batches") else None,
+        rlso_batches=message.rlso_batches if message.HasField("rlso_batches") else None,
+        final_cl_batches=message.final_cl_batches if message.HasField("final_cl_batches") else None,
+        profile_source=values.ProfileSource(source) if source != "unspecified" else None,
+        parent_release_id=message.parent_release_id,
+        validation_users=message.validation_users if message.HasField("validation_users") else None,
+        overrides=dict(message.overrides),
+    )
+
+
+def training_job(message: trainer_pb2.TrainingJob) -> values.TrainingJob:
+    return values.TrainingJob(
+        job_id=message.job_id,
+        spec=training_spec(message.spec),
+        state=_job_state(message.state),
+        error=message.error,
+        create_time_ms=_time(message.create_time),
+        start_time_ms=_time(message.start_time) if message.HasField("start_time") else None,
+        end_time_ms=_time(message.end_time) if message.HasField("end_time") else None,
+        release_id=message.release_id,
+        steps_done=message.steps_done,
+        steps_total=message.steps_total,
+        resolved=dict(message.resolved),
+    )
+
+
+def training_event(message: trainer_pb2.TrainingEvent) -> values.TrainingEvent:
+    """Raises ValueError for a kind of event that this client is too old to know."""
+    return values.TrainingEvent(message.sequence, _time(message.time), _event(message))
+
+
+def _event(
+    message: trainer_pb2.TrainingEvent,
+) -> values.StateChanged | values.StepDone | values.ValidationDone | values.CandidateMade:
+    kind = message.WhichOneof("event")
+    match kind:
+        case "state_changed":
+            return values.StateChanged(_job_state(message.state_changed.state), message.state_changed.message)
+        case "step_done":
+            step = message.step_done
+            return values.StepDone(step.phase, step.outer_iteration, step.step, step.steps_total, dict(step.metrics))
+        case "validation_done":
+            return values.ValidationDone(message.validation_done.label, metrics(message.validation_done.metrics))
+        case "candidate_made":
+            return values.CandidateMade(message.candidate_made.release_id)
+    raise ValueError(f"event {message.sequence} is of a kind that this client does not know")
+
+
+def metrics(message: common_pb2.RankingMetrics) -> values.RankingMetrics:
+    return values.RankingMetrics(message.ndcg, message.recall, message.mrr, message.cutoff, message.users)
+
+
+def release(message: trainer_pb2.Release) -> values.Release:
+    return values.Release(
+        release_id=message.release_id,
+        encoder_version=message.encoder_version,
+        decoder_version=message.decoder_version,
+        parent_release_id=message.parent_release_id,
+        job_id=message.job_id,
+        create_time_ms=_time(message.create_time),
+        validation=metrics(message.validation) if message.HasField("validation") else None,
+        live=message.live,
+    )
+
+
+def _job_state(state: trainer_pb2.JobState.ValueType) -> values.JobState:
+    return values.JobState(_short(trainer_pb2.JobState.Name(state), "JOB_STATE_"))
+
+
+def _time(stamp: Timestamp) -> int:
+    return stamp.ToMilliseconds()
+
+
+def _short(name: str, prefix: str) -> str:
+    return name.removeprefix(prefix).lower()

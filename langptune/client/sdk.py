@@ -1,0 +1,289 @@
+"""`LangPTune`: one method per RPC of the gateway, in Python values.
+
+Lists page themselves (async iterators), imports go out in chunks, a watched job is picked up again after a lost connection.
+Everything raises `langptune.errors`: InvalidArgument (names the field), NotFound (names the resource), Aborted (carries the
+current etag), Unavailable, DeadlineExceeded and the rest. `timeout` is in seconds; None is the client's default.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from langptune.client import convert
+from langptune.client.chunks import Progress, interaction_requests, item_requests
+from langptune.client.values import (
+    ImportedInteractions,
+    ImportedItems,
+    NewInteraction,
+    Profile,
+    Published,
+    Recommendation,
+    Recorded,
+    Release,
+    TrainingEvent,
+    TrainingJob,
+    TrainingSpec,
+)
+from langptune.domain import Interaction, Item
+from langptune.errors import Unavailable
+from langptune.rpc import open_channel
+from langptune.v1 import gateway_pb2, gateway_pb2_grpc, trainer_pb2, trainer_pb2_grpc
+
+IMPORT_TIMEOUT = 3_600.0  # seconds
+REFRESH_TIMEOUT = 300.0  # seconds; a language model writes
+WATCH_TIMEOUT = 7 * 86_400.0  # seconds; a job trains
+_RECONNECTS = 5  # in a row, without an event between them
+
+
+class LangPTune:
+    """A connection to a gateway.
+
+    import asyncio
+    from langptune.client import Interaction, Item, LangPTune, NewInteraction
+
+    async def main() -> None:
+        async with LangPTune("localhost:50051") as lp:
+            await lp.import_items([Item("i1", "Alien", "A crew meets a stowaway."), Item("i2", "Paddington")])
+            await lp.record_interactions("u1", [NewInteraction("i1", 5.0, "Still scares me.")])
+            profile = await lp.refresh_profile("u1")
+            await lp.update_profile("u1", profile.text + " No gore.", etag=profile.etag)
+            recommendation = await lp.recommend("u1", k=10)
+            for place in recommendation.items:
+                sys.stdout.write(f"{place.position:3} {place.item.title}\\n")
+
+    asyncio.run(main())
+    """
+
+    def __init__(self, address: str = "localhost:50051", *, timeout: float = 30.0) -> None:
+        """Connects on first use; `timeout` seconds for every call that is given none of its own."""
+        self._address = address
+        self._timeout = timeout
+
+    async def __aenter__(self) -> Self:
+        self._channel = open_channel(self._address, timeout=self._timeout)
+        channel: Any = self._channel  # stubs ask for grpc's own channel type and use only the methods that ours has
+        self._recommendations = gateway_pb2_grpc.RecommendationServiceStub(channel)
+        self._profiles = gateway_pb2_grpc.ProfileServiceStub(channel)
+        self._interactions = gateway_pb2_grpc.InteractionServiceStub(channel)
+        self._catalog = gateway_pb2_grpc.CatalogServiceStub(channel)
+        self._trainer = trainer_pb2_grpc.TrainerServiceStub(channel)
+        self._releases = trainer_pb2_grpc.ReleaseServiceStub(channel)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self._channel.close()
+
+    async def ready(self, timeout: float = 10.0) -> None:
+        """Return once the gateway can be reached. Raises DeadlineExceeded."""
+        await self._channel.ready(timeout)
+
+    # Recommendations
+
+    async def recommend(self, user_id: str, k: int = 10, *, timeout: float | None = None) -> Recommendation:
+        """The best `k` (1 to 100) items for a user, without those that the user has interacted with."""
+        request = gateway_pb2.RecommendRequest(user_id=user_id, k=k)
+        return convert.recommendation(await self._recommendations.Recommend(request, timeout=timeout))
+
+    # Profiles
+
+    async def get_profile(self, user_id: str, *, timeout: float | None = None) -> Profile:
+        """The current revision. Raises NotFound when the user has no profile yet."""
+        request = gateway_pb2.GetProfileRequest(user_id=user_id)
+        return convert.profile((await self._profiles.GetProfile(request, timeout=timeout)).profile)
+
+    async def update_profile(self, user_id: str, text: str, *, etag: str = "", timeout: float | None = None) -> Profile:
+        """Replace the text by the user's own words; `etag` is that of the revision that was read, empty where there is none.
+
+        The result is on disk. Raises Aborted with the current etag when somebody else was first.
+        """
+        request = gateway_pb2.UpdateProfileRequest(user_id=user_id, text=text, etag=etag)
+        return convert.profile((await self._profiles.UpdateProfile(request, timeout=timeout)).profile)
+
+    async def refresh_profile(
+        self,
+        user_id: str,
+        *,
+        overwrite_edited: bool = False,
+        seed: int | None = None,
+        timeout: float | None = REFRESH_TIMEOUT,
+    ) -> Profile:
+        """Have the encoder write a new profile from the user's history.
+
+        Raises NotFound without a history, FailedPrecondition (reason PROFILE_EDITED) for a profile that the user has edited
+        unless `overwrite_edited`, Aborted when the profile was changed meanwhile, Unavailable while the encoder is down.
+        """
+        request = gateway_pb2.RefreshProfileRequest(user_id=user_id, overwrite_edited=overwrite_edited, seed=seed)
+        return convert.profile((await self._profiles.RefreshProfile(request, timeout=timeout)).profile)
+
+    async def list_profile_revisions(self, user_id: str, *, page_size: int = 20) -> AsyncIterator[Profile]:
+        """All kept revisions, newest first. Raises NotFound when the user has no profile."""
+
+        request = gateway_pb2.ListProfileRevisionsRequest(user_id=user_id, page_size=page_size)
+        async for response in _pages(self._profiles.ListProfileRevisions, request):
+            for revision in response.revisions:
+                yield convert.profile(revision)
+
+    async def restore_profile_revision(self, user_id: str, revision: int, *, etag: str, timeout: float | None = None) -> Profile:
+        """Make an old revision's text the current one again, as a new revision. Raises as `update_profile`, and NotFound."""
+        request = gateway_pb2.RestoreProfileRevisionRequest(user_id=user_id, revision=revision, etag=etag)
+        return convert.profile((await self._profiles.RestoreProfileRevision(request, timeout=timeout)).profile)
+
+    # Interactions
+
+    async def record_interactions(
+        self, user_id: str, interactions: Sequence[Interaction | NewInteraction], *, timeout: float | None = None
+    ) -> Recorded:
+        """Add 1 to 1,000 interactions to a user's history: all, or none. Idempotent by item and time."""
+        entries = [convert.new_interaction(entry) for entry in interactions]
+        request = gateway_pb2.RecordInteractionsRequest(user_id=user_id, interactions=entries)
+        response = await self._interactions.RecordInteractions(request, timeout=timeout)
+        return Recorded(response.recorded, response.unchanged, response.history_size)
+
+    async def import_interactions(
+        self,
+        source: Iterable[tuple[str, Interaction | NewInteraction]] | AsyncIterable[tuple[str, Interaction | NewInteraction]],
+        *,
+        progress: Progress | None = None,
+        timeout: float | None = IMPORT_TIMEOUT,
+    ) -> ImportedInteractions:
+        """Add (user id, interaction) pairs; a bad one is rejected and reported. Fastest with each user's pairs together.
+
+        `progress` is called with the number of pairs sent so far.
+        """
+        response = await self._interactions.ImportInteractions(interaction_requests(source, progress), timeout=timeout)
+        rejections = convert.rejections(response.rejections)
+        return ImportedInteractions(response.recorded, response.unchanged, response.rejected, rejections, response.users)
+
+    async def list_interactions(self, user_id: str, *, page_size: int = 100) -> AsyncIterator[Interaction]:
+        """A user's history with whole items, newest first."""
+
+        request = gateway_pb2.ListInteractionsRequest(user_id=user_id, page_size=page_size)
+        async for response in _pages(self._interactions.ListInteractions, request):
+            for entry in response.interactions:
+                yield convert.interaction(entry)
+
+    # Catalogue
+
+    async def import_items(
+        self,
+        source: Iterable[Item] | AsyncIterable[Item],
+        *,
+        progress: Progress | None = None,
+        timeout: float | None = IMPORT_TIMEOUT,
+    ) -> ImportedItems:
+        """Add or replace items; a bad one is rejected and reported. `progress` is called with the number of items sent so far."""
+        response = await self._catalog.ImportCatalogItems(item_requests(source, progress), timeout=timeout)
+        rejections = convert.rejections(response.rejections)
+        return ImportedItems(response.imported, response.unchanged, response.rejected, rejections, response.catalogue_size)
+
+    async def get_item(self, item_id: str, *, timeout: float | None = None) -> Item:
+        """Raises NotFound."""
+        request = gateway_pb2.GetCatalogItemRequest(item_id=item_id)
+        return convert.item((await self._catalog.GetCatalogItem(request, timeout=timeout)).item)
+
+    async def list_items(self, *, page_size: int = 100) -> AsyncIterator[Item]:
+        """The catalogue, in a stable order."""
+
+        request = gateway_pb2.ListCatalogItemsRequest(page_size=page_size)
+        async for response in _pages(self._catalog.ListCatalogItems, request):
+            for entry in response.items:
+                yield convert.item(entry)
+
+    # Training
+
+    async def create_training_job(self, spec: TrainingSpec, *, job_id: str = "", timeout: float | None = None) -> TrainingJob:
+        """Start a job. Idempotent by `job_id`; raises AlreadyExists for the same id with another spec."""
+        request = trainer_pb2.CreateTrainingJobRequest(spec=convert.training_spec_to_proto(spec), job_id=job_id)
+        return convert.training_job((await self._trainer.CreateTrainingJob(request, timeout=timeout)).job)
+
+    async def get_training_job(self, job_id: str, *, timeout: float | None = None) -> TrainingJob:
+        """Raises NotFound."""
+        request = trainer_pb2.GetTrainingJobRequest(job_id=job_id)
+        return convert.training_job((await self._trainer.GetTrainingJob(request, timeout=timeout)).job)
+
+    async def list_training_jobs(self, *, page_size: int = 20) -> AsyncIterator[TrainingJob]:
+        """All jobs, newest first."""
+
+        request = trainer_pb2.ListTrainingJobsRequest(page_size=page_size)
+        async for response in _pages(self._trainer.ListTrainingJobs, request):
+            for job in response.jobs:
+                yield convert.training_job(job)
+
+    async def cancel_training_job(self, job_id: str, *, timeout: float | None = None) -> TrainingJob:
+        """Ask a job to stop after the step in hand. Raises FailedPrecondition when it has ended otherwise."""
+        request = trainer_pb2.CancelTrainingJobRequest(job_id=job_id)
+        return convert.training_job((await self._trainer.CancelTrainingJob(request, timeout=timeout)).job)
+
+    async def watch_training_job(
+        self, job_id: str, *, after_sequence: int = 0, timeout: float | None = WATCH_TIMEOUT
+    ) -> AsyncIterator[TrainingEvent]:
+        """The job's events from after `after_sequence`, then live until the job ends; no event twice, none left out.
+
+        A lost connection is taken up again where it broke, up to five times without an event; then raises Unavailable.
+        """
+        failures = 0
+        while True:
+            request = trainer_pb2.WatchTrainingJobRequest(job_id=job_id, after_sequence=after_sequence)
+            try:
+                async for response in self._trainer.WatchTrainingJob(request, timeout=timeout):
+                    after_sequence, failures = response.event.sequence, 0
+                    yield convert.training_event(response.event)
+                return
+            except Unavailable:
+                failures += 1
+                if failures > _RECONNECTS:
+                    raise
+            await asyncio.sleep(0.2 * 2**failures)
+
+    # Releases
+
+    async def get_release(self, release_id: str, *, timeout: float | None = None) -> Release:
+        """Raises NotFound."""
+        request = trainer_pb2.GetReleaseRequest(release_id=release_id)
+        return convert.release((await self._releases.GetRelease(request, timeout=timeout)).release)
+
+    async def get_live_release(self, *, timeout: float | None = None) -> Release:
+        """The release that answers users now. Raises NotFound before the first."""
+        return convert.release(
+            (await self._releases.GetLiveRelease(trainer_pb2.GetLiveReleaseRequest(), timeout=timeout)).release
+        )
+
+    async def list_releases(self, *, page_size: int = 20) -> AsyncIterator[Release]:
+        """All releases, newest first."""
+
+        request = trainer_pb2.ListReleasesRequest(page_size=page_size)
+        async for response in _pages(self._releases.ListReleases, request):
+            for entry in response.releases:
+                yield convert.release(entry)
+
+    async def publish_release(
+        self,
+        release_id: str,
+        *,
+        expected_live_release_id: str = "",
+        reason: str = "",
+        timeout: float | None = IMPORT_TIMEOUT,
+    ) -> Published:
+        """Load a release on both sides and make it live. Raises Aborted when another one than expected is live by then."""
+        request = trainer_pb2.PublishReleaseRequest(
+            release_id=release_id, expected_live_release_id=expected_live_release_id, reason=reason
+        )
+        response = await self._releases.PublishRelease(request, timeout=timeout)
+        return Published(convert.release(response.release), response.previous_release_id)
+
+    async def rollback_release(self, *, reason: str = "", timeout: float | None = IMPORT_TIMEOUT) -> Published:
+        """Publish the release that was live before. Raises FailedPrecondition when there was none."""
+        response = await self._releases.RollbackRelease(trainer_pb2.RollbackReleaseRequest(reason=reason), timeout=timeout)
+        return Published(convert.release(response.release), response.previous_release_id)
+
+
+async def _pages(method: Callable[[Any], Awaitable[Any]], request: Any) -> AsyncIterator[Any]:
+    while True:
+        response = await method(request)
+        yield response
+        request.page_token = response.next_page_token
+        if not response.next_page_token:
+            return

@@ -1,0 +1,253 @@
+"""What the client gives and takes: frozen values without behaviour. `langptune.client.convert` maps them to and from the protos,
+whose comments (protos/langptune/v1) hold the full definitions. Times are milliseconds since 1970-01-01 UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from langptune.domain import Item
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """The pair of weights versions that made something, and the release that pins it."""
+
+    encoder_version: str = ""
+    decoder_version: str = ""
+    release_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RankedItem:
+    """One place in a ranking."""
+
+    item: Item
+    position: int  # 1 is best
+    score: float  # cosine similarity, -1.0 to 1.0; by popularity: the share of users who chose the item
+
+
+class RankingBasis(StrEnum):
+    """What a ranking was made from."""
+
+    PROFILE = "profile"
+    HISTORY = "history"
+    POPULARITY = "popularity"
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """A user's ranking."""
+
+    items: tuple[RankedItem, ...]
+    basis: RankingBasis
+    basis_reason: str  # why it is not the profile; empty when it is
+    versions: Versions
+    profile_revision: int  # 0 without a profile
+
+
+class ProfileOrigin(StrEnum):
+    """Who wrote a revision."""
+
+    GENERATED = "generated"
+    EDITED = "edited"
+    RESTORED = "restored"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A user's profile at one revision."""
+
+    user_id: str
+    text: str
+    revision: int  # from 1
+    etag: str  # to be given with the next change
+    origin: ProfileOrigin
+    versions: Versions  # that wrote it; for edited text those that were live
+    create_time_ms: int
+    interactions: int  # that the text was written from; 0 for edited text
+
+
+@dataclass(frozen=True, slots=True)
+class NewInteraction:
+    """An interaction to be recorded; the item is named by its id alone."""
+
+    item_id: str
+    rating: float  # stars, 0.0 to 5.0
+    review: str = ""
+    time_ms: int | None = None  # None is now
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of recorded interactions."""
+
+    recorded: int
+    unchanged: int  # were there already
+    history_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A problem with one element of an import that was otherwise taken."""
+
+    index: int  # place in the import, from 0
+    id: str
+    field: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedItems:
+    """The outcome of an import into the catalogue."""
+
+    imported: int  # new or changed
+    unchanged: int
+    rejected: int
+    rejections: tuple[Rejection, ...]  # the first 1,000
+    catalogue_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedInteractions:
+    """The outcome of an import of histories."""
+
+    recorded: int
+    unchanged: int
+    rejected: int
+    rejections: tuple[Rejection, ...]  # the first 1,000
+    users: int
+
+
+class ProfileSource(StrEnum):
+    """What stands for the user in the decoder while it is trained."""
+
+    PROFILE = "profile"
+    HISTORY = "history"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSpec:
+    """What to train, on what, and how; None means the preset's value."""
+
+    dataset_uri: str  # folder of a prepared data set that the trainer can read
+    preset: str = ""  # "sample" if empty
+    seed: int = 0
+    outer_iterations: int | None = None  # K of Algorithm 1
+    cl_batches: int | None = None  # J
+    rlso_batches: int | None = None  # T
+    final_cl_batches: int | None = None
+    profile_source: ProfileSource | None = None
+    parent_release_id: str = ""  # the live one if empty
+    validation_users: int | None = None
+    overrides: Mapping[str, str] = field(default_factory=dict)  # other hyperparameters by name
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen."""
+        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """A training job as it stands."""
+
+    job_id: str
+    spec: TrainingSpec
+    state: JobState
+    error: str  # why it failed
+    create_time_ms: int
+    start_time_ms: int | None
+    end_time_ms: int | None
+    release_id: str  # the candidate that it made; empty until it has succeeded
+    steps_done: int
+    steps_total: int
+    resolved: Mapping[str, str]  # all hyperparameters
+
+
+@dataclass(frozen=True, slots=True)
+class RankingMetrics:
+    """Ranking quality, means over `users`; each 0.0 to 1.0."""
+
+    ndcg: float
+    recall: float
+    mrr: float
+    cutoff: int  # 0 is the whole catalogue
+    users: int
+
+
+@dataclass(frozen=True, slots=True)
+class StateChanged:
+    """The job entered a state."""
+
+    state: JobState
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """One batch of Algorithm 1."""
+
+    phase: str  # "cl" or "rlso"
+    outer_iteration: int
+    step: int
+    steps_total: int
+    metrics: Mapping[str, float]  # by name, as docs/metrics.md defines them
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationDone:
+    """The models measured on validation users; label "before" is the parent release."""
+
+    label: str
+    metrics: RankingMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateMade:
+    """The job's release candidate is stored."""
+
+    release_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingEvent:
+    """Something that happened in a job."""
+
+    sequence: int  # from 1, without gaps
+    time_ms: int
+    event: StateChanged | StepDone | ValidationDone | CandidateMade
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A pair of weights versions that can be made live."""
+
+    release_id: str
+    encoder_version: str
+    decoder_version: str
+    parent_release_id: str
+    job_id: str
+    create_time_ms: int
+    validation: RankingMetrics | None  # None for a release that was never measured
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The release that is live now, and what was live before."""
+
+    release: Release
+    previous_release_id: str
