@@ -61,7 +61,8 @@ class _ProfileOriginEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Profile
     PROFILE_ORIGIN_RESTORED: _ProfileOrigin.ValueType  # 3
     """An old revision made current again."""
 
-class ProfileOrigin(_ProfileOrigin, metaclass=_ProfileOriginEnumTypeWrapper): ...
+class ProfileOrigin(_ProfileOrigin, metaclass=_ProfileOriginEnumTypeWrapper):
+    """Where the text of a profile comes from."""
 
 PROFILE_ORIGIN_UNSPECIFIED: ProfileOrigin.ValueType  # 0
 PROFILE_ORIGIN_GENERATED: ProfileOrigin.ValueType  # 1
