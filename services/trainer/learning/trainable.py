@@ -40,5 +40,6 @@ def _with_adapters(model: PreTrainedModel, config: RlsoConfig) -> nn.Module:
         head.weight = nn.Parameter(head.get_parameter("weight").detach().clone())
         model.config.tie_word_embeddings = False
     adapters = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules=LORA_TARGETS, lora_dropout=0.0)
-    torch.manual_seed(0)  # the adapters' first values are part of the model: the same in every run
-    return get_peft_model(model, adapters)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # the adapters' first values are part of the model: the same in every run
+        return get_peft_model(model, adapters)

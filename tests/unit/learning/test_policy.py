@@ -1,0 +1,158 @@
+"""The shared-prompt pass against its dense twin: values and gradients, three architectures, awkward lengths."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+
+from langptune.errors import FailedPrecondition, InvalidArgument
+from services.trainer.learning import policy as policy_module
+from services.trainer.learning.config import RlsoConfig
+from services.trainer.learning.packing import micro_batches
+from services.trainer.learning.policy import Policy
+from services.trainer.learning.policy_learner import PolicyLearner
+from services.trainer.learning.rlso import rlso_loss
+from tests.unit.learning.support import dense_logprobs, group, random_model
+
+# peft 0.21 asks transformers 5.23 in a deprecated way
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+
+TOLERANCE = 1e-5  # relative, float32
+GROUPS = [
+    group(20, [9, 4, 7], seed=1),
+    group(3, [1, 12, 2], seed=2, truncated=[1]),  # a response that is only EOS; one that was cut
+    group(11, [5, 1, 1], seed=3, truncated=[2]),  # a response of one token that is no EOS
+    group(1, [2, 3, 6], seed=4),  # nothing of the prompt is left for the cache
+]
+
+
+def make_policy(architecture: str, tokenizer: PreTrainedTokenizerFast, **config: object) -> Policy:
+    return Policy(random_model(architecture), tokenizer, RlsoConfig.model_validate(config))
+
+
+def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    return ((ours - theirs).norm() / theirs.norm().clamp_min(1e-12)).item()
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma", "qwen"])
+def test_equals_the_dense_twin_in_loss_and_gradients(architecture: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    policy = make_policy(architecture, tokenizer)
+    behaviour, rewards = torch.randn(4, 3) - 30, torch.randn(4, 3)
+
+    dense = dense_logprobs(policy.causal_lm, GROUPS)
+    rlso_loss(dense, behaviour, rewards, 1.0).mean().backward()
+    expected = {name: parameter.grad.clone() for name, parameter in policy.trainable().items()}
+    policy.wrapped.zero_grad()
+    fast = policy.sequence_logprobs(GROUPS)
+    rlso_loss(fast, behaviour, rewards, 1.0).mean().backward()
+
+    assert relative(fast.detach(), dense.detach()) < TOLERANCE
+    for name, parameter in policy.trainable().items():
+        assert relative(parameter.grad, expected[name]) < TOLERANCE, name
+
+
+@pytest.mark.parametrize("groups", [GROUPS[3:], [group(1, [1, 1], seed=5)], [group(2, [1, 1], seed=6), group(1, [1, 3], seed=7)]])
+def test_shortest_prompts_and_responses(groups: list, tokenizer: PreTrainedTokenizerFast) -> None:
+    policy = make_policy("llama", tokenizer)
+    with torch.no_grad():
+        assert relative(policy.sequence_logprobs(groups), dense_logprobs(policy.causal_lm, groups)) < TOLERANCE
+
+
+def test_chunked_logits_change_nothing(tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = make_policy("llama", tokenizer)
+    policy.sequence_logprobs(GROUPS).sum().backward()
+    whole = {name: parameter.grad.clone() for name, parameter in policy.trainable().items()}
+    policy.wrapped.zero_grad()
+    monkeypatch.setattr(policy_module, "LOGITS_PER_CHUNK", 61 * 5)
+    policy.sequence_logprobs(GROUPS).sum().backward()
+    for name, parameter in policy.trainable().items():
+        assert relative(parameter.grad, whole[name]) < TOLERANCE, name
+
+
+def test_micro_batches_hold_every_group_once_within_the_budget() -> None:
+    groups = [group(5 + at % 7, [1 + at % 4, 3], seed=at) for at in range(20)]
+    parts = micro_batches(groups, token_budget=60)
+    assert sorted(at for part in parts for at in part) == list(range(20))
+    for part in parts:
+        widest = max(len(groups[at].prompt_token_ids) for at in part) + max(
+            sum(len(rollout.token_ids) for rollout in groups[at].rollouts) for at in part
+        )
+        assert len(part) * widest <= 60
+    assert micro_batches(groups, token_budget=1) == [[at] for part in parts for at in part]
+
+
+@pytest.mark.parametrize("trainable", ["full", "last_k", "lora"])
+def test_micro_size_never_changes_an_update(trainable: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    quality = torch.tensor([[0.1, 0.9, 0.3], [0.5, 0.2, 0.4], [0.0, 0.0, 1.0], [0.3, 0.3, 0.2]])
+    ends = []
+    for micro_tokens in (1, 60, 10_000):
+        settings = {
+            "trainable": trainable,
+            "last_k": 1,
+            "lora_rank": 4,
+            "lora_alpha": 8,
+            "gamma": 0.1,
+            "micro_tokens": micro_tokens,
+        }
+        config = RlsoConfig.model_validate({**settings, "learning_rate": 1e-2})
+        learner = PolicyLearner(Policy(random_model("llama"), tokenizer, config), config)
+        update = learner.update(GROUPS, quality, 1e-2)
+        ends.append((update.losses, learner.policy.snapshot()))
+    for losses, weights in ends[1:]:
+        assert losses == pytest.approx(ends[0][0], rel=1e-3)
+        for name, value in weights.items():
+            assert torch.allclose(value, ends[0][1][name], atol=2e-4), name
+
+
+def test_last_k_moves_the_top_and_nothing_else(tokenizer: PreTrainedTokenizerFast) -> None:
+    config = RlsoConfig(trainable="last_k", last_k=1, learning_rate=1e-2)
+    policy = Policy(random_model("llama"), tokenizer, config)
+    before = copy.deepcopy(policy.causal_lm.state_dict())
+    PolicyLearner(policy, config).update(GROUPS, torch.rand(4, 3), 1e-2)
+    moved = {name for name, value in policy.causal_lm.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved
+    assert all(name.startswith(("model.layers.2.", "model.norm", "lm_head")) for name in moved)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma"])  # gemma: lm_head is tied to the input embedding
+def test_saved_adapters_are_merged(architecture: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    config = RlsoConfig(trainable="lora", lora_rank=4, lora_alpha=8, learning_rate=1e-2)
+    policy = Policy(random_model(architecture), tokenizer, config)
+    with torch.no_grad():
+        first = policy.sequence_logprobs(GROUPS)
+    PolicyLearner(policy, config).update(GROUPS, torch.rand(4, 3), 1e-2)
+    policy.save(tmp_path)
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        ours = policy.sequence_logprobs(GROUPS)
+        assert relative(dense_logprobs(saved, GROUPS), ours) < TOLERANCE
+        assert relative(first, ours) > 1e-3
+
+
+def test_the_reference_is_lent_for_the_block_only(tokenizer: PreTrainedTokenizerFast) -> None:
+    policy = make_policy("llama", tokenizer)
+    base = policy.snapshot()
+    with torch.no_grad():
+        first = policy.sequence_logprobs(GROUPS)
+        for parameter in policy.trainable().values():
+            parameter.add_(0.05)
+        later = policy.sequence_logprobs(GROUPS)
+        with policy.weights(base):
+            assert torch.equal(policy.sequence_logprobs(GROUPS), first)
+        assert torch.equal(policy.sequence_logprobs(GROUPS), later)
+
+
+def test_what_cannot_be_computed_exactly_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        make_policy("llama", tokenizer, trainable="last_k", last_k=9)
+    assert refused.value.field == "rlso.last_k"
+    model = random_model("llama")
+    model.config = LlamaConfig(
+        **{**model.config.to_dict(), "layer_types": ["full_attention", "full_attention", "sliding_attention"]}
+    )
+    with pytest.raises(FailedPrecondition):
+        Policy(model, tokenizer, RlsoConfig())
