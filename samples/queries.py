@@ -22,7 +22,7 @@ MORE_OPENINGS: dict[Stance, tuple[str, ...]] = {
     "dislikes": ("I hate", "I avoid", "I do not like", "No", "Less"),
 }
 MIXED = 2 / 3
-NEGATED = 0.5  # share of the mixed queries that dislike something
+NEGATED = 0.7  # share of the mixed queries that dislike something
 BARE = 0.2  # chance that a sentence lists bare words, not phrases: `revenge`, not `revenge stories`
 BATCHES_PER_CATALOGUE = 20
 
@@ -59,7 +59,7 @@ def _query(catalogue: Catalogue, film: int, rng: np.random.Generator) -> tuple[s
     if rng.random() > MIXED:
         return _sentences(about, [], rng), None
     other = [word for word in ATTRIBUTES if word not in own]
-    disliked = _draw(other, rng.integers(1, 3), rng) if rng.random() < NEGATED else []
+    disliked = _draw(other, rng.integers(1, 5), rng) if rng.random() < NEGATED else []
     mixed = about + _draw([word for word in other if word not in disliked], rng.integers(1, 7), rng)
     negative = _hard_negative(catalogue, about, disliked, rng) if disliked else None
     return _sentences([mixed[at] for at in rng.permutation(len(mixed))], disliked, rng), negative

@@ -38,7 +38,7 @@ class Stage:
     batch: int
 
 
-CURRICULUM = (Stage(1, 600, 32), Stage(2, 400, 32), Stage(4, 1_400, 32))
+CURRICULUM = (Stage(1, 500, 32), Stage(2, 300, 32), Stage(4, 2_200, 32))
 MUON_RATE = 1e-2
 ADAM_RATE = 3e-3
 WARMUP_STEPS = 50
