@@ -30,7 +30,9 @@ def plain_text(raw: str | None) -> str:
         raw = _TAG.sub(" ", raw)
     if "[[" in raw:
         raw = _SHOP_MARKUP.sub(lambda match: match.group(1) or " ", raw)
-    return " ".join((raw if raw.isprintable() else _CONTROL.sub(" ", raw)).split())
+    if raw.isprintable() and "  " not in raw:  # the space is the only white space that is printable
+        return raw.strip()
+    return " ".join(_CONTROL.sub(" ", raw).split())
 
 
 def plain_list(raw: Sequence[str | None] | str | None) -> list[str]:

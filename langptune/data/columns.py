@@ -24,6 +24,12 @@ class Columns:
     time: Ints  # [n], milliseconds since 1970
     line: Ints  # [n], line of the review file
 
+    @classmethod
+    def empty(cls) -> Columns:
+        """No interactions."""
+        none = np.empty(0, dtype=np.int64)
+        return cls(none.astype(np.int32), none.astype(np.int32), none.astype(np.float64), none, none)
+
     def __len__(self) -> int:
         return len(self.user)
 

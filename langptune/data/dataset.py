@@ -150,8 +150,17 @@ def write_dataset(
         ],
         schema=SESSION_SCHEMA,
     )
-    tables = (item_table(items), interaction_table, session_table)
+    tables = Tables(item_table(items), interaction_table.to_reader(), session_table)
     return write_tables(folder, name=name, tables=tables, domain=domain, made_by=made_by)
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The three files' content; interactions come as a stream, since they hold most of the text."""
+
+    items: pa.Table  # ITEM_SCHEMA
+    interactions: pa.RecordBatchReader  # INTERACTION_SCHEMA
+    sessions: pa.Table  # SESSION_SCHEMA
 
 
 def item_table(items: Sequence[Item]) -> pa.Table:
@@ -159,10 +168,8 @@ def item_table(items: Sequence[Item]) -> pa.Table:
     return pa.table([[getattr(item, column) for item in items] for column in ITEM_SCHEMA.names], schema=ITEM_SCHEMA)
 
 
-def write_tables(
-    folder: str | Path, *, name: str, tables: tuple[pa.Table, pa.Table, pa.Table], domain: str, made_by: Mapping[str, Any]
-) -> Dataset:
-    """Write the item, interaction and session tables as a complete data set.
+def write_tables(folder: str | Path, *, name: str, tables: Tables, domain: str, made_by: Mapping[str, Any]) -> Dataset:
+    """Write tables as a complete data set.
 
     They are written beside `folder` first and moved into it when all are complete: if writing fails, what `folder` held
     stays as it was. Raises FailedPrecondition if the disk is full or the place cannot be written.
@@ -181,12 +188,9 @@ def write_tables(
     return Dataset(path, name, domain, info["content_hash"], info)
 
 
-def _write_files(
-    folder: Path, name: str, tables: tuple[pa.Table, pa.Table, pa.Table], domain: str, made_by: Mapping[str, Any]
-) -> dict[str, Any]:
-    for file, table in zip(_FILES, tables, strict=True):
-        pq.write_table(table, folder / file)
-    items, interactions, sessions = (table.num_rows for table in tables)
+def _write_files(folder: Path, name: str, tables: Tables, domain: str, made_by: Mapping[str, Any]) -> dict[str, Any]:
+    readers = (tables.items.to_reader(), tables.interactions, tables.sessions.to_reader())
+    items, interactions, sessions = (_write_parquet(folder / file, rows) for file, rows in zip(_FILES, readers, strict=True))
     info = {
         "name": name,
         "domain": domain,
@@ -196,6 +200,16 @@ def _write_files(
     }
     (folder / "dataset.json").write_text(json.dumps(info, indent=2) + "\n")
     return info
+
+
+def _write_parquet(file: Path, rows: pa.RecordBatchReader) -> int:
+    """Write all rows; returns how many."""
+    count = 0
+    with pq.ParquetWriter(file, rows.schema) as writer:
+        for batch in rows:
+            writer.write_batch(batch)
+            count += batch.num_rows
+    return count
 
 
 def _content_hash(folder: Path) -> str:

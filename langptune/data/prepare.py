@@ -10,16 +10,17 @@ count towards it; that makes the items of a session distinct. Not here: how a te
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from langptune import __version__
 from langptune.data.columns import Columns, first_reviews, k_core, largest_core
-from langptune.data.dataset import INTERACTION_SCHEMA, SESSION_SCHEMA, SPLITS, Dataset, item_table, write_tables
+from langptune.data.dataset import INTERACTION_SCHEMA, SESSION_SCHEMA, SPLITS, Dataset, Tables, item_table, write_tables
 from langptune.data.funnel import EmptyResult, FunnelRow
 from langptune.data.limits import Limits
 from langptune.data.options import SPLIT_RULES, PrepareOptions, Split
@@ -29,7 +30,7 @@ from langptune.data.splits import Cut, cut_sessions
 from langptune.data.tokens import TokenCounter, WordEstimate
 from langptune.errors import AlreadyExists
 
-_ROWS = 65_536  # interactions turned into text columns at a time
+_ROWS = 32_768  # interactions written at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,35 +174,29 @@ class _Steps:
             raise EmptyResult(self.funnel, advice)
 
 
-def _tables(cut: Cut, user_ids: list[str], texts: Texts, length: int) -> tuple[pa.Table, pa.Table, pa.Table]:
+def _tables(cut: Cut, user_ids: list[str], texts: Texts, length: int) -> Tables:
     """Items in the order of the metadata file; interactions by user (in order of first appearance) and time."""
-    columns = cut.columns
+    columns, targets = cut.columns, cut.targets
     users = pa.array(user_ids)
     item_ids = pa.array([item.item_id for item in texts.items])
-    interactions = [
-        pa.record_batch(
-            [
-                users.take(pa.array(part.user)),
-                item_ids.take(pa.array(part.item)),
-                pa.array(part.rating),
-                texts.reviews_at(part.line).cast(pa.string()),
-                pa.array(part.time),
-            ],
-            schema=INTERACTION_SCHEMA,
-        )
-        for part in (columns.at(np.arange(begin, min(begin + _ROWS, len(columns)))) for begin in range(0, len(columns), _ROWS))
-    ]
-    histories = (cut.targets[:, None] + np.arange(-length, 0)).ravel()
+    ends = pa.array(np.arange(len(targets) + 1), pa.int32())
+    histories = (targets[:, None] + np.arange(-length, 0)).ravel()
     sessions = [
-        users.take(pa.array(columns.user[cut.targets])),
+        users.take(pa.array(columns.user[targets])),
         pa.array(SPLITS).take(pa.array(cut.splits)),
-        pa.ListArray.from_arrays(pa.array(np.arange(len(cut.targets) + 1) * length, pa.int32()), pa.array(histories, pa.int64())),
-        pa.ListArray.from_arrays(
-            np.arange(len(cut.targets) + 1, dtype=np.int32), item_ids.take(pa.array(columns.item[cut.targets]))
-        ),
+        pa.ListArray.from_arrays(pc.multiply(ends, length), pa.array(histories, pa.int64())),
+        pa.ListArray.from_arrays(ends, item_ids.take(pa.array(columns.item[targets]))),
     ]
-    return (
+    return Tables(
         item_table([texts.items[code] for code in np.unique(columns.item).tolist()]),
-        pa.Table.from_batches(interactions, INTERACTION_SCHEMA),
+        pa.RecordBatchReader.from_batches(INTERACTION_SCHEMA, _interactions(columns, users, item_ids, texts)),
         pa.table(sessions, schema=SESSION_SCHEMA),
     )
+
+
+def _interactions(columns: Columns, users: pa.Array, item_ids: pa.Array, texts: Texts) -> Iterator[pa.RecordBatch]:
+    for begin in range(0, len(columns), _ROWS):
+        part = columns.at(np.arange(begin, min(begin + _ROWS, len(columns))))
+        names = [users.take(pa.array(part.user)), item_ids.take(pa.array(part.item))]
+        values = [pa.array(part.rating), texts.reviews_at(part.line), pa.array(part.time)]
+        yield pa.record_batch([*names, *values], schema=INTERACTION_SCHEMA)

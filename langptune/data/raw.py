@@ -84,20 +84,20 @@ class RawFile(Generic[RecordT]):
 
     def batches(self, stage: str) -> Iterator[Batch[RecordT]]:
         """All records, in file order. Raises InvalidArgument naming file and line at the first malformed line."""
-        for first, chunk in self._chunks(stage):
+        for first, count, chunk in self._chunks(stage):
             try:
                 records = self._decoder.decode_lines(chunk)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 records = []
-            if len(records) == chunk.count(b"\n"):
-                yield Batch(np.arange(first, first + len(records)), records, 0)
+            if len(records) == count:
+                yield Batch(np.arange(first, first + count), records, 0)
             else:
                 yield self._batch_by_line(first, chunk)
 
     def records_at(self, stage: str, wanted: Ints) -> Iterator[RecordT]:
         """The records of the `wanted` lines, which must be ascending and must have come out of `batches`."""
-        for first, chunk in self._chunks(stage):
-            low, high = np.searchsorted(wanted, (first, first + chunk.count(b"\n")))
+        for first, count, chunk in self._chunks(stage):
+            low, high = np.searchsorted(wanted, (first, first + count))
             if low == high:
                 continue
             rows = chunk.split(b"\n")
@@ -129,8 +129,8 @@ class RawFile(Generic[RecordT]):
     def _error(self, number: int, problem: str) -> InvalidArgument:
         return InvalidArgument(self._what, f"{self.path}, line {number}: {problem}")
 
-    def _chunks(self, stage: str) -> Iterator[tuple[int, bytes]]:
-        """(number of the first line, whole lines each ended by a newline), so that the count of newlines is that of lines."""
+    def _chunks(self, stage: str) -> Iterator[tuple[int, int, bytes]]:
+        """(number of the first line, how many lines, the lines); every line ends with a newline."""
         total = self.path.stat().st_size
         number, rest = 1, b""
         with self.path.open("rb") as raw:
@@ -147,11 +147,11 @@ class RawFile(Generic[RecordT]):
                         raise self._error(number, f"is longer than {MAX_LINE_BYTES >> 20} MiB")
                     continue
                 chunk = rest + whole + newline
-                yield number, chunk
-                number += chunk.count(b"\n")
-                rest = tail
+                count = chunk.count(b"\n")
+                yield number, count, chunk
+                number, rest = number + count, tail
         if rest:
-            yield number, rest + b"\n"
+            yield number, 1, rest + b"\n"
         self._progress(stage, total, total)
 
     def _read(self, stream: IO[bytes] | gzip.GzipFile, number: int) -> bytes:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import compress, count, islice
 
 import numpy as np
 import pyarrow as pa
 
 from langptune.data.clean import plain_list, plain_text, price
-from langptune.data.columns import Columns, Ints
-from langptune.data.raw import Metadata, RawFile, Review
+from langptune.data.columns import Columns, Ints, Mask
+from langptune.data.raw import Batch, Metadata, RawFile, Review
 from langptune.domain import Interaction, Item
 
-_TEXT_BATCH = 65_536  # reviews held as Python strings at a time
+_TEXT_BATCH = 32_768  # reviews held as Python strings at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class FirstPass:
 
 def first_pass(reviews: RawFile[Review], metadata: RawFile[Metadata]) -> FirstPass:
     """Read ids, ratings and times. Raises InvalidArgument at a malformed line unless those are skipped."""
-    catalogue: dict[str, int] = {}
+    catalogue: dict[str | None, int] = {}
     item_lines: list[int] = []
     malformed_metadata = 0
     for metadata_batch in metadata.batches("read metadata"):
@@ -50,30 +51,33 @@ def first_pass(reviews: RawFile[Review], metadata: RawFile[Metadata]) -> FirstPa
                 catalogue[item.parent_asin] = len(item_lines)
                 item_lines.append(line)
     item_codes = defaultdict(count(len(catalogue)).__next__, catalogue)
-    user_codes: defaultdict[str, int] = defaultdict(count().__next__)
-    parts, malformed, incomplete = [_columns([], [], [], [], [])], 0, 0
+    user_codes: defaultdict[str | None, int] = defaultdict(count().__next__)
+    parts, malformed, incomplete = [Columns.empty()], 0, 0
     for batch in reviews.batches("read reviews"):
         malformed += batch.malformed
-        whole = [
-            (user_codes[review.user_id], item_codes[review.parent_asin], review.rating, review.timestamp, line)
-            for review, line in zip(batch.records, batch.lines.tolist(), strict=True)
-            if review.user_id and review.parent_asin and review.rating is not None and review.timestamp is not None
-        ]
-        incomplete += len(batch.records) - len(whole)
-        if whole:
-            parts.append(_columns(*zip(*whole, strict=True)))
+        whole = [_is_whole(review) for review in batch.records]
+        incomplete += whole.count(False)
+        parts.append(_columns(batch, np.array(whole, dtype=bool), user_codes, item_codes))
     columns = Columns(*(np.concatenate([getattr(part, name) for part in parts]) for name in Columns.__slots__))
     lines = np.array(item_lines, dtype=np.int64)
-    return FirstPass(columns, list(user_codes), lines, malformed, malformed_metadata, incomplete)
+    user_ids = [user_id for user_id in user_codes if user_id]
+    return FirstPass(columns, user_ids, lines, malformed, malformed_metadata, incomplete)
 
 
-def _columns(user: object, item: object, rating: object, time: object, line: object) -> Columns:
+def _is_whole(review: Review) -> bool:
+    return bool(review.user_id and review.parent_asin) and review.rating is not None and review.timestamp is not None
+
+
+def _columns(
+    batch: Batch[Review], whole: Mask, user_codes: Mapping[str | None, int], item_codes: Mapping[str | None, int]
+) -> Columns:
+    reviews = batch.records if whole.all() else list(compress(batch.records, whole.tolist()))
     return Columns(
-        np.array(user, dtype=np.int32),
-        np.array(item, dtype=np.int32),
-        np.array(rating, dtype=np.float64),
-        np.array(time, dtype=np.int64),
-        np.array(line, dtype=np.int64),
+        np.array([user_codes[review.user_id] for review in reviews], dtype=np.int32),
+        np.array([item_codes[review.parent_asin] for review in reviews], dtype=np.int32),
+        np.array([review.rating for review in reviews], dtype=np.float64),
+        np.array([review.timestamp for review in reviews], dtype=np.int64),
+        batch.lines[whole],
     )
 
 
@@ -83,11 +87,15 @@ class Texts:
 
     items: list[Item]  # by item code
     lines: Ints  # [n], ascending
-    reviews: pa.Array  # [n], large_string, the reviews of `lines`
+    reviews: list[pa.Array]  # the reviews of `lines`, _TEXT_BATCH in each array but the last
 
     def reviews_at(self, lines: Ints) -> pa.Array:
-        """The reviews of `lines`, in that order."""
-        return self.reviews.take(pa.array(np.searchsorted(self.lines, lines)))
+        """The reviews of `lines`, in that order. Copies nothing but these."""
+        chunk, offset = np.divmod(np.searchsorted(self.lines, lines), _TEXT_BATCH)
+        parts = [self.reviews[at].take(pa.array(offset[chunk == at])) for at in np.unique(chunk).tolist()]
+        place = np.empty(len(lines), dtype=np.int64)
+        place[np.argsort(chunk, kind="stable")] = np.arange(len(lines))
+        return pa.concat_arrays(parts).take(pa.array(place)) if len(parts) > 1 else parts[0]
 
     def histories(self, columns: Columns, firsts: Ints, length: int) -> list[list[Interaction]]:
         """The histories of `length` rows of `columns` that begin at `firsts`."""
@@ -107,10 +115,10 @@ def second_pass(survivors: FirstPass, reviews: RawFile[Review], metadata: RawFil
     items = list(map(_item, metadata.records_at("read item texts", survivors.item_lines)))
     lines = np.sort(survivors.columns.line)
     texts = (plain_text(review.text) for review in reviews.records_at("read review texts", lines))
-    chunks = [pa.array([], pa.large_string())]
+    chunks = []
     while chunk := list(islice(texts, _TEXT_BATCH)):
-        chunks.append(pa.array(chunk, pa.large_string()))
-    return Texts(items, lines, pa.concat_arrays(chunks))
+        chunks.append(pa.array(chunk, pa.string()))
+    return Texts(items, lines, chunks)
 
 
 def _item(raw: Metadata) -> Item:
