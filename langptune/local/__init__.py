@@ -3,6 +3,8 @@
 `LocalSystem` is the door. What production uses in its place (Kubernetes) shares nothing with this package but the settings.
 """
 
-from langptune.local.redis import EmbeddedRedis, find_redis_server, given_redis_url
+from langptune.local.redis import EmbeddedRedis
+from langptune.local.settings import LocalSettings
+from langptune.local.supervisor import LocalSystem, ServiceDied
 
-__all__ = ["EmbeddedRedis", "find_redis_server", "given_redis_url"]
+__all__ = ["EmbeddedRedis", "LocalSettings", "LocalSystem", "ServiceDied"]

