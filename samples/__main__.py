@@ -30,7 +30,8 @@ def data(
     """Write the prepared data set (3 seconds). Example: python -m samples data --out build/sample-world"""
     started = time.perf_counter()
     dataset = make_dataset(out, items=items, users=users, seed=seed)
-    console.print(f"{out}: {dataset.info['counts']} in {time.perf_counter() - started:.1f} s, content {dataset.content_hash[:16]}")
+    seconds = time.perf_counter() - started
+    console.print(f"{out}: {dataset.info['counts']} in {seconds:.1f} s, content {dataset.content_hash[:16]}", soft_wrap=True)
 
 
 @app.command()

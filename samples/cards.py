@@ -11,6 +11,7 @@ from samples.evaluate import measure_zero_shot
 from samples.models import EMBEDDER, WRITER, load_embedder, load_writer
 from samples.world import make_catalogue
 
+Figures = Mapping[str, Mapping[str, float | int]]
 COMMAND = "python -m samples models"
 _ABOUT = {
     WRITER: (
@@ -20,13 +21,13 @@ _ABOUT = {
     ),
     EMBEDDER: (
         "# Sample embedder\n\n"
-        "A BERT-architecture sentence encoder ({parameters:,} parameters, float32, mean pooling, unit length, 128 dimensions, 256 "
-        "tokens) for films and profiles of the sample world, trained from scratch on synthetic text only.\n"
+        "A BERT-architecture sentence encoder ({parameters:,} parameters, float32, mean pooling, unit length, 128 "
+        "dimensions, 256 tokens) for films and profiles of the sample world, trained from scratch on synthetic text only.\n"
     ),
 }
 
 
-def measure_models(folder: Path, seed: int = 0) -> dict[str, Mapping[str, float | int]]:
+def measure_models(folder: Path, seed: int = 0) -> Figures:
     """Zero-shot ranking and profile quality of the two models in `folder` on the test users of world `seed`."""
     writer, tokenizer = load_writer(folder / WRITER)
     embedder = load_embedder(folder / EMBEDDER)
@@ -37,9 +38,10 @@ def measure_models(folder: Path, seed: int = 0) -> dict[str, Mapping[str, float 
     return {"ranking": ranking.to_dict(), "quality": quality.to_dict(), "parameters": sizes}
 
 
-def write_cards(folder: Path, measured: Mapping[str, Mapping[str, float | int]], training: Mapping[str, Mapping[str, float]]) -> None:
+def write_cards(folder: Path, measured: Figures, training: Figures) -> None:
     """README.md of each model folder; `training` gives seed and CPU seconds of each."""
     for name, about in _ABOUT.items():
+        run = training[name]
         figures = "".join(
             f"| {key} | {value:.4f} |\n" if isinstance(value, float) else f"| {key} | {value} |\n"
             for group in ("ranking", "quality")
@@ -47,9 +49,9 @@ def write_cards(folder: Path, measured: Mapping[str, Mapping[str, float | int]],
         )
         (folder / name / "README.md").write_text(
             f"{about.format(parameters=measured['parameters'][name])}\n"
-            f"Made by `{COMMAND}` (seed {training[name]['seed']:.0f}, {training[name]['cpu_seconds']:.0f} CPU seconds on one core).\n"
-            "Both models together, on the test users of the sample world of seed 0, one profile each sampled at temperature 1 "
-            "(`python -m samples measure`; the figures are defined in `samples/evaluate.py` and `samples/measure.py`; NDCG is @20):\n\n"
+            f"Made by `{COMMAND}` (seed {run['seed']:.0f}, {run['cpu_seconds']:.0f} CPU seconds on one core).\n"
+            "Both models together, on the test users of the sample world of seed 0, one profile each sampled at temperature 1\n"
+            "(`python -m samples measure`; defined in `samples/evaluate.py` and `samples/measure.py`; ranking is NDCG@20):\n\n"
             f"| figure | value |\n| --- | --- |\n{figures}"
         )
 

@@ -36,7 +36,9 @@ class ZeroShot:
         return asdict(self)
 
 
-def target_ranks(model: SentenceTransformer, items: Sequence[Item], sessions: Sequence[Session], texts: Sequence[str]) -> np.ndarray:
+def target_ranks(
+    model: SentenceTransformer, items: Sequence[Item], sessions: Sequence[Session], texts: Sequence[str]
+) -> np.ndarray:
     """The exact rank of each session's target for its text; [sessions], from 1."""
     films = model.encode([item_text(item) for item in items], convert_to_numpy=True, show_progress_bar=False)
     scores = model.encode(list(texts), convert_to_numpy=True, show_progress_bar=False) @ films.T

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from langptune.domain import Interaction
+from samples.lexicon import ATTRIBUTES
 from samples.teacher import Evidence, Statement, parse
 
 
@@ -38,8 +39,6 @@ class ProfileQuality:
 
 def measure_profiles(pairs: Sequence[tuple[Sequence[Interaction], str]]) -> ProfileQuality:
     """The quality of each pair's profile as a summary of its history, pooled."""
-    from samples.lexicon import ATTRIBUTES
-
     counts = _Counts()
     for history, profile in pairs:
         counts.add(Evidence.of(history), parse(profile), len(profile.split()))

@@ -36,7 +36,9 @@ def make_vocabulary() -> Tokenizer:
     """The BPE vocabulary of both models; the same for every seed of theirs."""
     rng = np.random.default_rng([MODEL_SEEDS, 8])
     sessions = make_sessions(make_catalogue(seed=MODEL_SEEDS), make_users(VOCABULARY_SESSIONS, MODEL_SEEDS), MODEL_SEEDS)
-    return train_tokenizer(text for session in sessions for text in (prompt_text(session.history), write_profile(session.history, rng)))
+    return train_tokenizer(
+        text for session in sessions for text in (prompt_text(session.history), write_profile(session.history, rng))
+    )
 
 
 def make_writer(folder: Path, seed: int = 0) -> float:
@@ -58,7 +60,7 @@ def make_embedder(folder: Path, seed: int = 0) -> float:
 
 
 @contextmanager
-def _training(name: str, steps: int) -> Iterator[tuple["_Report", float]]:
+def _training(name: str, steps: int) -> Iterator[tuple[_Report, float]]:
     """One torch thread and a progress bar."""
     torch.set_num_threads(1)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from langptune.domain import Interaction
-from samples.lexicon import BLAME, KIND_OF, PRAISE, attributes_in, listing, plural
+from samples.lexicon import BLAME, PRAISE, attributes_in, listing, plural
 from samples.world import attributes_of
 
 Stance = Literal["seen", "likes", "dislikes"]
@@ -36,10 +36,6 @@ LONGEST: dict[Stance, int] = {"seen": 4, "likes": 2, "dislikes": 2}  # attribute
 FILLER = 0.5
 SLIP = 0.07  # chance that a liked or disliked attribute is any attribute of the history instead
 
-_LIST = r"(?: [a-z]+ [a-z]+,)*(?: [a-z]+ [a-z]+ and)? [a-z]+ [a-z]+\."
-_SENTENCES = {
-    stance: re.compile(f"(?:{'|'.join(map(re.escape, openings))}){_LIST}") for stance, openings in OPENINGS.items()
-}
 _STANCES = {opening: stance for stance, openings in OPENINGS.items() for opening in openings}
 _CLAUSE = re.compile(rf"\b({'|'.join(PRAISE + BLAME)})\b", re.IGNORECASE)
 
@@ -127,13 +123,6 @@ def _parse_sentence(text: str) -> Statement:
     words = tuple(attributes_in(text))
     for opening, stance in _STANCES.items():
         if text.startswith(opening):
-            listed = _SENTENCES[stance].fullmatch(text) is not None
-            rest = text[len(opening) :].rstrip(".").replace(" and ", ", ").split(",")
-            well_formed = all(phrase.strip() == plural(word) for phrase, word in zip(rest, words, strict=False))
-            return Statement(stance, words, listed and well_formed and len(rest) == len(words))
+            written = bool(words) and f"{opening} {listing([plural(word) for word in words])}."
+            return Statement(stance, words, text == written)
     return Statement(None, words, text in FILLERS)
-
-
-def is_attribute(word: str) -> bool:
-    """True of the 46 words that the grammar can state."""
-    return word in KIND_OF

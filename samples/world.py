@@ -12,7 +12,7 @@ import numpy as np
 
 from langptune.domain import Item
 from langptune.errors import InvalidArgument
-from samples.lexicon import ATTRIBUTES, HEROES, KIND_OF, KINDS, PRICES, TITLE_FIRST, TITLE_SECOND
+from samples.lexicon import ATTRIBUTES, HEROES, KIND_OF, KINDS, PRICES, TITLE_FIRST, TITLE_SECOND, attributes_in
 
 DEFAULT_ITEMS = 1_200
 MAX_ITEMS = len(TITLE_FIRST) * len(TITLE_SECOND)
@@ -89,8 +89,6 @@ def _describe(traits: tuple[str, ...], rng: np.random.Generator) -> str:
 
 def attributes_of(item: Item) -> frozenset[str]:
     """What an item's text says of it: the attribute words of its description and its categories."""
-    from samples.lexicon import attributes_in
-
     return frozenset(attributes_in(f"{item.description} {' '.join(item.categories)}"))
 
 
