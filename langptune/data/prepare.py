@@ -115,7 +115,12 @@ class _Steps:
         columns = columns.at((np.bincount(columns.user) >= least)[columns.user])
         self._note("long enough", columns, f"users with fewer than {least} items", "lower --history-length")
         cut = cut_sessions(columns, survivors.user_ids, self.options)
-        self._note(f"split {self.options.split}", cut.columns, cut.why, "lower --min-interactions, or choose another --split")
+        self._note(
+            f"split {self.options.split}",
+            cut.columns,
+            cut.why,
+            "lower --min-interactions or --held-out, or choose another --split",
+        )
         return self._fit_sessions(cut, texts)
 
     def _k_core(self, step: str, columns: Columns) -> Columns:
