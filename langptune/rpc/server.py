@@ -17,6 +17,7 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from langptune.errors import LangPTuneError
 from langptune.rpc.interceptors import CallInterceptor
 from langptune.rpc.logs import configure_logs
 from langptune.settings import ServiceSettings
@@ -38,7 +39,7 @@ class Service(Protocol):
 
 
 def run(settings: ServiceSettings, service: Service, port: int) -> None:
-    """Serve until SIGTERM or SIGINT. Exits with 2 and a sentence when the port is taken."""
+    """Serve until SIGTERM or SIGINT. Exits with 2 and a sentence when the port is taken or the service cannot start."""
     configure_logs(service.name, settings.log_level)
     asyncio.run(_serve(settings, service, port))
 
@@ -62,7 +63,7 @@ async def _serve(settings: ServiceSettings, service: Service, port: int) -> None
     stop_early = asyncio.create_task(stopping.wait())
     await asyncio.wait((starting, stop_early), return_when=asyncio.FIRST_COMPLETED)
     if starting.done():
-        starting.result()
+        _check_started(service, starting)
         await server.start()
         for name in ("", *service.proto_services):
             await status.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -76,6 +77,14 @@ async def _serve(settings: ServiceSettings, service: Service, port: int) -> None
         await asyncio.gather(starting, return_exceptions=True)
     await service.stop()
     log.info("stopped")
+
+
+def _check_started(service: Service, starting: asyncio.Task[None]) -> None:
+    try:
+        starting.result()
+    except LangPTuneError as error:  # what an operator can mend; anything else is a defect and keeps its trace
+        sys.stderr.write(f"{service.name}: cannot start: {error.message}\n")
+        raise SystemExit(2) from None
 
 
 def server_options(settings: ServiceSettings) -> list[tuple[str, int]]:

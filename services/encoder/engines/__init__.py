@@ -1,0 +1,1 @@
+"""Engines that run the language model, behind one port (`port.py`)."""

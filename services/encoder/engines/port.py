@@ -1,0 +1,78 @@
+"""The port that every engine implements, in the system's own nouns: histories in, profiles out.
+
+An engine renders the prompt, keeps weights versions resident and runs the model. It knows no gRPC. Errors are those of
+`langptune.errors`: NotFound (no such version), FailedPrecondition (its files are not what was published, or no model),
+InvalidArgument (not even the newest entry fits the prompt), ResourceExhausted (too much is waiting).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from langptune.domain import Interaction
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to write; defaults are filled in already."""
+
+    max_new_tokens: int  # tokens of the language model
+    temperature: float  # 0 is greedy
+    seed: int  # 0 .. 2^64 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Histories to be written about with one weights version."""
+
+    version: str
+    histories: Sequence[Sequence[Interaction]]  # each oldest first, at least one entry
+    domain: str  # what the items are, in the plural
+    options: Options
+    samples: int = 1  # profiles per history
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One profile as it was sampled."""
+
+    text: str  # without special tokens and surrounding white space
+    token_ids: Sequence[int]  # EOS included, if it came to that
+    log_probs: Sequence[float]  # nats per token, at temperature 1
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutGroup:
+    """The profiles of one history."""
+
+    index: int  # which of the histories
+    prompt_token_ids: Sequence[int]
+    rollouts: Sequence[Rollout]
+    coverage: float  # share of the history's entries that the prompt had room for
+
+
+class Engine(Protocol):
+    """Something that runs the profile encoder."""
+
+    async def generate(self, work: Work) -> RolloutGroup:
+        """One profile of the one history of `work`, ahead of any waiting rollouts."""
+
+    def sample_rollouts(self, work: Work) -> AsyncGenerator[RolloutGroup, None]:
+        """The groups of all histories, in the order in which they finish. Closing the iterator calls the rest off."""
+
+    async def load(self, version: str) -> bool:
+        """Make a version resident; whether it was before."""
+
+    async def unload(self, version: str) -> None:
+        """Forget a version; work that uses it goes on with it."""
+
+    def versions(self) -> list[str]:
+        """The resident versions, the least recently used first."""
+
+    async def close(self) -> None:
+        """End all work."""

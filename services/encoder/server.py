@@ -1,0 +1,43 @@
+"""Puts the encoder service together: weights store, engine, servicer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import grpc
+import structlog
+
+from langptune.v1 import encoder_pb2
+from langptune.v1.encoder_pb2_grpc import add_EncoderServiceServicer_to_server
+from langptune.weights import WeightsStore
+from services.encoder.engines.transformers import TransformersEngine
+from services.encoder.servicer import EncoderServicer
+from services.encoder.settings import EncoderSettings
+
+log = structlog.get_logger(__name__)
+
+
+class EncoderService:
+    """Implements `langptune.rpc.Service`; SERVING means that the base model is in memory."""
+
+    name = "encoder"
+    proto_services: Sequence[str] = (encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name,)
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        self._settings = settings
+        self._engine: TransformersEngine | None = None
+
+    async def start(self, server: grpc.aio.Server) -> None:
+        """Register and load the base model. Raises FailedPrecondition when there is none."""
+        store = WeightsStore(self._settings.weights_uri, self._settings.weights_cache)
+        base = await asyncio.to_thread(store.ensure_base, "encoder", self._settings.profile_model)
+        self._engine = TransformersEngine(self._settings, store)
+        await self._engine.load(base.version)
+        log.info("loaded", encoder_version=base.version, model=base.base_model)
+        add_EncoderServiceServicer_to_server(EncoderServicer(self._engine, self._settings, base.version), server)
+
+    async def stop(self) -> None:
+        """Release the model and the threads."""
+        if self._engine is not None:
+            await self._engine.close()
