@@ -113,7 +113,9 @@ def prepare(
                 progress=progress,
             )
     except EmptyResult as error:
-        if not as_json:
+        if as_json:
+            typer.echo(json.dumps({"funnel": [asdict(row) for row in error.funnel]}))
+        else:
             _print_funnel(error.funnel)
         raise
     report = {

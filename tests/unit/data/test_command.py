@@ -44,6 +44,8 @@ def test_an_empty_result_still_shows_the_funnel(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, arguments(tmp_path, *write_world(tmp_path, {"a": "ABC"})))
     assert isinstance(result.exception, EmptyResult)
     assert "k-core" in result.stdout
+    result = CliRunner().invoke(app, arguments(tmp_path, *write_world(tmp_path, {"a": "ABC"}), "--json"))
+    assert json.loads(result.stdout)["funnel"][-1]["step"] == "k-core"
 
 
 def test_a_missing_file_is_a_typed_error(tmp_path: Path) -> None:
