@@ -70,6 +70,7 @@ class LocalSettings(BaseSettings):
             "LANGPTUNE_WEIGHTS_URI": str(home / "weights"),
             "LANGPTUNE_WEIGHTS_CACHE": str(home / "weights-cache"),
             "LANGPTUNE_DECODER_DATA": str(home / "decoder"),
+            "LANGPTUNE_JOBS_FOLDER": str(home / "jobs"),
             "LANGPTUNE_PROFILE_MODEL": self.profile_model or sample_model("profile-writer"),
             "LANGPTUNE_EMBEDDING_MODEL": self.embedding_model or sample_model("embedder"),
             **{f"LANGPTUNE_{service.upper()}_PORT": str(self.port(service)) for service in SERVICES},

@@ -44,7 +44,7 @@ class LocalSystem:
         *,
         environment: Mapping[str, str] | None = None,  # more LANGPTUNE_* settings for the services
         start_deadline: float = 180.0,  # seconds for each service to become SERVING
-        grace: float = 25.0,  # seconds between SIGTERM and SIGKILL
+        grace: float = 75.0,  # seconds between SIGTERM and SIGKILL; the trainer lets its workers finish a step
         on_started: OnStarted = lambda service, address: None,
     ) -> None:
         self.settings = settings
@@ -104,7 +104,8 @@ class LocalSystem:
                 child = Child(service, [sys.executable, "-m", f"services.{service}"], log, environment)
                 await child.start()
                 self._watch(child)
-            await asyncio.gather(*(self._ready(service) for service in together))
+            for service in together:
+                await self._ready(service)
 
     async def _start_redis(self) -> str:
         home = self.settings.home

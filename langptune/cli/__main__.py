@@ -1,0 +1,5 @@
+"""`python -m langptune.cli`."""
+
+from langptune.cli import main
+
+main()

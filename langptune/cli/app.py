@@ -1,0 +1,30 @@
+"""The tree of commands. Each module below imports what it needs when a command of it runs, so that --help is quick."""
+
+from __future__ import annotations
+
+import typer
+
+from langptune.cli.evaluation import evaluate
+from langptune.cli.importing import app as importing
+from langptune.cli.profile import app as profile
+from langptune.cli.recommend import recommend
+from langptune.cli.releases import app as releases
+from langptune.cli.system import demo, up
+from langptune.cli.training import app as training
+from langptune.data.command import app as data
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Recommendation through user profiles in plain language. Example: langptune demo",
+)
+app.command()(up)
+app.command()(demo)
+app.add_typer(data, name="data")
+app.add_typer(importing, name="import")
+app.add_typer(profile, name="profile")
+app.command()(recommend)
+app.add_typer(training, name="train")
+app.add_typer(releases, name="releases")
+app.command()(evaluate)

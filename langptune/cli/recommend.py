@@ -1,0 +1,55 @@
+"""`langptune recommend`: a user's ranking."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from langptune.cli.output import DEFAULT_GATEWAY, GatewayOption, JsonOption, connect, console, print_json, run
+
+if TYPE_CHECKING:
+    from langptune.client import Recommendation
+
+
+def recommend(
+    user: Annotated[str, typer.Argument(help="User id.")],
+    k: Annotated[int, typer.Option("-k", "--count", help="How many items, 1 to 100.")] = 10,
+    gateway: GatewayOption = DEFAULT_GATEWAY,
+    as_json: JsonOption = False,
+) -> None:
+    """The best items for a user, by the profile; without one by the history, without that by popularity.
+
+    Example: langptune recommend user-00007 -k 5
+    """
+    recommendation = run(_recommend(gateway, user, k))
+    if as_json:
+        print_json(recommendation)
+        return
+    console.print(ranking_table(recommendation, title=f"For {user}"))
+    versions = recommendation.versions
+    console.print(
+        f"By {recommendation.basis.value}{f' ({recommendation.basis_reason})' if recommendation.basis_reason else ''}, "
+        f"release {versions.release_id or '-'}.",
+        highlight=False,
+    )
+
+
+def ranking_table(recommendation: Recommendation, title: str = "") -> Table:
+    """Position, title, what it is, and score."""
+    table = Table(title=title or None, title_justify="left")
+    table.add_column("#", justify="right")
+    table.add_column("item", no_wrap=True)
+    table.add_column("what it is")
+    table.add_column("score", justify="right")
+    for place in recommendation.items:
+        what = place.item.description if len(place.item.description) <= 120 else f"{place.item.description[:119]}…"
+        table.add_row(str(place.position), Text(place.item.title), Text(what), f"{place.score:.3f}")
+    return table
+
+
+async def _recommend(gateway: str, user: str, k: int) -> Recommendation:
+    async with connect(gateway) as client:
+        return await client.recommend(user, k=k)
