@@ -15,11 +15,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 SettingsT = TypeVar("SettingsT", bound="ServiceSettings")
 
+# Each class below names it: of several bases, pydantic takes the last one's.
+_CONFIG = SettingsConfigDict(env_prefix="LANGPTUNE_", env_file=".env", extra="ignore", frozen=True)
+
 
 class ServiceSettings(BaseSettings):
     """What every service needs to know."""
 
-    model_config = SettingsConfigDict(env_prefix="LANGPTUNE_", env_file=".env", extra="ignore", frozen=True)
+    model_config = _CONFIG
 
     environment: Literal["development", "production"] = Field("development", description="development allows default secrets")
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all interfaces")
@@ -47,12 +50,16 @@ class ServiceSettings(BaseSettings):
 class RedisSettings(BaseSettings):
     """For services that keep state in Redis."""
 
+    model_config = _CONFIG
+
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:50055/0"), description="where Redis is, password included")
     redis_timeout: float = Field(5.0, gt=0, description="deadline of one Redis command, in seconds")
 
 
 class WeightsSettings(BaseSettings):
     """For services that read or write weights versions."""
+
+    model_config = _CONFIG
 
     weights_uri: str = Field(
         "build/langptune/weights", description="root of the weights store: a folder or an fsspec URI (s3://...)"
