@@ -66,12 +66,16 @@ class Batch(Generic[RecordT]):
 
 
 class RawFile(Generic[RecordT]):
-    """One raw file that can be read several times. Raises NotFound if it is not there."""
+    """One raw file that can be read several times. Raises NotFound if it is not there, FailedPrecondition if it is unreadable."""
 
     def __init__(self, path: str | Path, kind: type[RecordT], what: str, *, skip_malformed: bool, progress: Progress) -> None:
         self.path = Path(path)
-        if not self.path.is_file():
-            raise NotFound(f"{what} file", str(path))
+        try:
+            self.path.open("rb").close()
+        except FileNotFoundError as error:
+            raise NotFound(f"{what} file", str(path)) from error
+        except OSError as error:
+            raise FailedPrecondition(f"{path} cannot be read: {error}", reason="UNREADABLE_FILE") from error
         self._what = what
         self._skip_malformed = skip_malformed
         self._progress = progress

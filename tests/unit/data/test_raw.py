@@ -9,7 +9,7 @@ import pytest
 
 from langptune.data import raw
 from langptune.data.raw import Metadata, RawFile, Review
-from langptune.errors import InvalidArgument, NotFound
+from langptune.errors import FailedPrecondition, InvalidArgument, NotFound
 from tests.unit.data.raw_files import metadata, review, write_lines
 
 
@@ -99,6 +99,8 @@ def test_damaged_gzip_names_the_file(tmp_path: Path) -> None:
 def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="reviews file"):
         reviews_file(tmp_path / "none.jsonl")
+    with pytest.raises(FailedPrecondition, match="cannot be read"):
+        reviews_file(tmp_path)
 
 
 def test_any_field_of_metadata_may_be_null_or_empty(tmp_path: Path) -> None:
