@@ -245,7 +245,7 @@ def test_a_place_that_cannot_be_written_is_a_typed_error(tmp_path: Path) -> None
 worlds = st.lists(st.tuples(st.text("ABCDEFGH", min_size=1, max_size=10), st.integers(0, 12)), min_size=1, max_size=8)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     worlds,
     st.sampled_from(list(Split)),
