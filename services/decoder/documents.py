@@ -1,0 +1,54 @@
+"""An item as the index stores it: the document (payload), its point's id, and the revision that says when to embed again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from langptune.domain import Item
+from langptune.text import TEMPLATE_HASH
+
+_NAMESPACE = uuid.UUID("6a0f6b1e-5a0c-5d43-9a52-0d1cf1c1a9b7")
+
+
+def point_id(item_id: str) -> uuid.UUID:
+    """The id of an item's point: Qdrant takes numbers and UUIDs only."""
+    return uuid.uuid5(_NAMESPACE, item_id)
+
+
+def to_document(item: Item) -> dict[str, Any]:
+    """The payload: one flat field per field of the item, so that filters can name them."""
+    return {
+        "item_id": item.item_id,
+        "title": item.title,
+        "description": item.description,
+        "categories": list(item.categories),
+        "average_rating": item.average_rating,
+        "price": item.price,
+    }
+
+
+def from_document(document: Mapping[str, Any]) -> Item:
+    """The inverse of `to_document`; further fields are left aside."""
+    return Item(
+        item_id=document["item_id"],
+        title=document["title"],
+        description=document["description"],
+        categories=tuple(document["categories"]),
+        average_rating=document["average_rating"],
+        price=document["price"],
+    )
+
+
+def revision(item: Item) -> str:
+    """16 hex digits that change with the item's content and with the text form that it is embedded in."""
+    content = json.dumps([TEMPLATE_HASH, to_document(item)], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def indexed_revision(current: str, recipe: str) -> str:
+    """What an index notes beside a vector: the item's revision, and how it was embedded."""
+    return f"{current}:{recipe}"

@@ -1,0 +1,102 @@
+"""A decoder version in memory: embedder, index, and the matrix of the same vectors; and how it is brought up to the catalogue.
+
+Bringing up to date is the one way in which an index comes to be: built from nothing, continued after a crash, or caught up after
+a time on disk, it embeds what the catalogue has and the index lacks. So an interrupted build leaves nothing half usable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import structlog
+
+from langptune.domain import Item
+from langptune.errors import Unavailable
+from langptune.text import item_text
+from services.decoder.catalogue import Catalogue
+from services.decoder.documents import indexed_revision, revision
+from services.decoder.index import Collection, Entry
+from services.decoder.matrix import Matrix
+from services.decoder.worker import EmbeddingWorker, QueryEmbedder
+
+log = structlog.get_logger(__name__)
+
+_BUILD_BATCH = 512  # items between two writes of a build
+
+EmbedProgress = Callable[[int], None]  # told how many items were embedded since it was last told
+
+
+class ResidentVersion:
+    """One version, usable once `refresh` has returned."""
+
+    def __init__(self, version: str, worker: EmbeddingWorker, index: Collection, cache_size: int) -> None:
+        self.version = version
+        self.queries = QueryEmbedder(worker, cache_size)
+        self.index = index
+        self.matrix = Matrix([], np.zeros((0, worker.dimensions), dtype=np.float32))
+        self.dimensions = worker.dimensions
+        self._worker = worker
+        self._users = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a call works with it."""
+        return not self._idle.is_set()
+
+    def acquire(self) -> None:
+        """Keep it from being closed until `release`."""
+        self._users += 1
+        self._idle.clear()
+
+    def release(self) -> None:
+        """The end of `acquire`."""
+        self._users -= 1
+        if not self._users:
+            self._idle.set()
+
+    async def stale(self, catalogue: Catalogue) -> list[str]:
+        """Ids of the items that must be embedded."""
+        indexed = await asyncio.to_thread(self.index.revisions)
+        return catalogue.stale(indexed, self._worker.recipe)
+
+    async def build(self, catalogue: Catalogue, item_ids: Sequence[str], progress: EmbedProgress) -> None:
+        """Embed these items and write them to the index; the matrix is left to `refresh`."""
+        for start in range(0, len(item_ids), _BUILD_BATCH):
+            items = await asyncio.to_thread(catalogue.get, item_ids[start : start + _BUILD_BATCH])
+            await asyncio.to_thread(self.index.put, await self.embed(items, progress))
+        if item_ids:
+            await asyncio.to_thread(self.index.flush)
+
+    async def refresh(self, catalogue: Catalogue) -> None:
+        """Read the matrix from the index. Raises Unavailable when it does not hold the whole catalogue, item by item."""
+        item_ids, vectors = await asyncio.to_thread(self.index.vectors)
+        if len(item_ids) != len(catalogue) or not all(item_id in catalogue for item_id in item_ids):
+            log.error("index and catalogue differ", version=self.version, indexed=len(item_ids), catalogue=len(catalogue))
+            raise Unavailable(f"the index of decoder version {self.version} is not complete", reason="INDEX_FAILED")
+        if item_ids:
+            self.matrix = Matrix(item_ids, vectors)
+
+    async def embed(self, items: Sequence[Item], progress: EmbedProgress | None = None) -> list[Entry]:
+        """The items as entries of this version's index."""
+        embedded = await self._worker.embed([item_text(item) for item in items], progress)
+        recipe = self._worker.recipe
+        return [
+            Entry(item, indexed_revision(revision(item), recipe), result.vector)
+            for item, result in zip(items, embedded, strict=True)
+        ]
+
+    def apply(self, entries: Sequence[Entry]) -> None:
+        """Write changed items to index and matrix. Blocks."""
+        self.index.put(entries)
+        vectors = np.array([entry.vector for entry in entries], dtype=np.float32)
+        self.matrix = self.matrix.with_rows([entry.item.item_id for entry in entries], vectors)
+
+    async def close(self) -> None:
+        """Wait for the last user, then release everything."""
+        await self._idle.wait()
+        self._worker.close()
+        await asyncio.to_thread(self.index.close)

@@ -1,0 +1,49 @@
+"""The decoder as a service: opens the catalogue, loads the base version, and serves until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import grpc
+import torch
+
+from langptune.v1 import decoder_pb2, decoder_pb2_grpc
+from langptune.weights import WeightsStore
+from services.decoder.catalogue import Catalogue
+from services.decoder.decoder import Decoder
+from services.decoder.index.edge import EdgeEngine
+from services.decoder.servicer import DecoderServicer
+from services.decoder.settings import DecoderSettings
+from services.decoder.versions import VersionPool
+
+CATALOGUE = "catalogue"  # name of the collection of record
+
+
+class DecoderService:
+    """See `langptune.rpc.Service`."""
+
+    name = "decoder"
+    proto_services: Sequence[str] = (decoder_pb2.DESCRIPTOR.services_by_name["DecoderService"].full_name,)
+
+    def __init__(self, settings: DecoderSettings) -> None:
+        self._settings = settings
+        self._engine: EdgeEngine | None = None
+        self._decoder: Decoder | None = None
+
+    async def start(self, server: grpc.aio.Server) -> None:
+        settings = self._settings
+        torch.set_num_threads(settings.torch_threads)
+        store = WeightsStore(settings.weights_uri, settings.weights_cache)
+        base = await asyncio.to_thread(store.ensure_base, "decoder", settings.embedding_model)
+        self._engine = await asyncio.to_thread(EdgeEngine, settings.decoder_data, settings.decoder_min_free_disk)
+        catalogue = Catalogue(await asyncio.to_thread(self._engine.open, CATALOGUE, 0))
+        self._decoder = Decoder(catalogue, VersionPool(settings, store, self._engine, catalogue))
+        async with self._decoder.versions.use(base.version):
+            decoder_pb2_grpc.add_DecoderServiceServicer_to_server(DecoderServicer(self._decoder, base.version), server)
+
+    async def stop(self) -> None:
+        if self._decoder is not None:
+            await self._decoder.close()
+        if self._engine is not None:
+            self._engine.close()
