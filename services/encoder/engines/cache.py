@@ -16,11 +16,11 @@ from transformers.cache_utils import DynamicLayer
 ROOM = 64  # positions that a full buffer grows by
 
 
-class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # transformers annotates in part
+class GrowingLayer(DynamicLayer):
     """`keys` and `values` [rows, heads, length, head size] are views of the filled part of larger buffers."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # the same
+        super().__init__()
         self._buffers: tuple[Tensor, Tensor] | None = None  # [rows, heads, capacity, head size] each
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:

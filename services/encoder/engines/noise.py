@@ -17,7 +17,7 @@ _SECOND = np.uint64(0x94D049BB133111EB)
 def row_keys(seed: int, stream: int, samples: int) -> NDArray[np.uint64]:
     """A key for each of `samples` rows of history `stream`. [samples]"""
     start = np.add(_mix(np.array([seed], dtype=np.uint64)), np.uint64(stream), dtype=np.uint64)
-    return _mix(_mix(start) + np.arange(samples, dtype=np.uint64))
+    return _mix(np.add(_mix(start), np.arange(samples), dtype=np.uint64, casting="unsafe"))
 
 
 def uniforms(keys: NDArray[np.uint64], first: int, count: int) -> NDArray[np.float32]:
