@@ -38,14 +38,16 @@ class Service(Protocol):
         """Release what `start` took; running calls have ended."""
 
 
-def run(settings: ServiceSettings, service: Service, port: int) -> None:
-    """Serve until SIGTERM or SIGINT. Exits with 2 and a sentence when the port is taken or the service cannot start."""
+def run(settings: ServiceSettings, service: Service, port: int, *, stopping: asyncio.Event | None = None) -> None:
+    """Serve until SIGTERM or SIGINT. Exits with 2 and a sentence when the port is taken or the service cannot start.
+
+    `stopping` is set before running calls are waited for, so that a service with endless streams can end them.
+    """
     configure_logs(service.name, settings.log_level)
-    asyncio.run(_serve(settings, service, port))
+    asyncio.run(_serve(settings, service, port, stopping or asyncio.Event()))
 
 
-async def _serve(settings: ServiceSettings, service: Service, port: int) -> None:
-    stopping = asyncio.Event()
+async def _serve(settings: ServiceSettings, service: Service, port: int, stopping: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)

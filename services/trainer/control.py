@@ -1,0 +1,131 @@
+"""What TrainerService does, without its transport: admit jobs, show them, cancel them, tell what happens in them."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from langptune.convert import check_id
+from langptune.data.dataset import Dataset
+from langptune.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from langptune.v1 import decoder_pb2, trainer_pb2
+from langptune.weights.releases import Release, ReleaseRegistry
+from services.trainer.cleaning import Cleaner
+from services.trainer.jobs import ENDED, Job, JobTable
+from services.trainer.peers import Peers
+from services.trainer.settings import TrainerSettings
+from services.trainer.spec import resolve
+
+MAX_JOB_ID = 64  # characters: the id is part of folder names and version ids
+_BATCH = 1_000  # ids of one BatchGetItems call
+_WAIT_MS = 1_000  # longest wait in Redis for the next event; well below the client's own deadline of a command
+
+
+class TrainingJobs:
+    """`on_created` is called when a job has been added; `stopping` ends the streams."""
+
+    def __init__(
+        self,
+        jobs: JobTable,
+        registry: ReleaseRegistry,
+        peers: Peers,
+        cleaner: Cleaner,
+        settings: TrainerSettings,
+        *,
+        on_created: Callable[[], None],
+        stopping: asyncio.Event,
+    ) -> None:
+        self.table = jobs
+        self._registry = registry
+        self._peers = peers
+        self._cleaner = cleaner
+        self._settings = settings
+        self._on_created = on_created
+        self._stopping = stopping
+
+    async def create(self, spec: trainer_pb2.TrainingSpec, job_id: str) -> Job:
+        """Idempotent by job id. Raises what CreateTrainingJob promises."""
+        job_id = _checked_job_id(job_id)
+        try:
+            return await self.table.same(job_id, spec)
+        except NotFound:
+            resolved = resolve(spec, self._settings.validation_users)
+        await self._check_data(spec.dataset_uri)
+        parent = await self._parent(spec.parent_release_id)
+        job = await self.table.create(
+            job_id, spec, resolved=resolved.described(), parent_release_id=parent.release_id, steps_total=resolved.steps
+        )
+        self._on_created()
+        return job
+
+    async def cancel(self, job_id: str) -> Job:
+        """Raises NotFound, FailedPrecondition when the job has ended otherwise."""
+        before = await self.table.get(job_id)
+        job = await self.table.request_cancel(job_id)
+        if job.ended and not before.ended:  # it waited, perhaps for its next attempt; a running one is cleaned up by its worker
+            await self._cleaner.clean(job_id)
+        return job
+
+    async def watch(self, job_id: str, after: int) -> AsyncIterator[trainer_pb2.TrainingEvent]:
+        """Events after sequence number `after`, until the job has ended. Raises NotFound; Unavailable when the trainer stops."""
+        if after < 0:
+            raise InvalidArgument("after_sequence", "must be 0 or more")
+        while True:
+            ended = (await self.table.get(job_id)).ended  # read before the events: then they are all there
+            events = await self.table.events(job_id, after, wait_ms=0 if ended else _WAIT_MS)
+            for event in events:
+                yield event
+                after = event.sequence
+                if event.state_changed.state in ENDED:
+                    return
+            if ended and not events:
+                return
+            if self._stopping.is_set():
+                raise Unavailable(f"the trainer is shutting down; watch again after sequence {after}", reason="SHUTTING_DOWN")
+
+    async def _parent(self, release_id: str) -> Release:
+        if release_id:
+            return await self._registry.get(release_id)
+        return await self._registry.live()
+
+    async def _check_data(self, uri: str) -> None:
+        targets = await asyncio.to_thread(_target_ids, dataset_folder(uri))
+        missing = 0
+        for start in range(0, len(targets), _BATCH):
+            request = decoder_pb2.BatchGetItemsRequest(item_ids=targets[start : start + _BATCH])
+            missing += len((await self._peers.decoder.BatchGetItems(request)).unknown_item_ids)
+        if missing:
+            message = (
+                f"spec.dataset_uri: {missing:,} of {len(targets):,} target items are not in the catalogue; import them first"
+            )
+            raise FailedPrecondition(message, reason="ITEMS_NOT_IN_CATALOGUE", metadata={"missing": str(missing)})
+
+
+def dataset_folder(uri: str) -> Path:
+    """The folder that a dataset_uri names. Raises InvalidArgument for another scheme than file."""
+    scheme, separator, rest = uri.partition("://")
+    if separator and scheme != "file":
+        raise InvalidArgument("spec.dataset_uri", f"must be a folder or a file:// URI, not {scheme}://")
+    return Path(rest if separator else uri)
+
+
+def _target_ids(folder: Path) -> list[str]:
+    """The targets of training and validation sessions, each once. Raises FailedPrecondition for a folder that is no data set."""
+    Dataset.open(folder)
+    table = pq.read_table(folder / "sessions.parquet", columns=["targets"], filters=[("split", "in", ("train", "validation"))])
+    found = {target for targets in table.column("targets").to_pylist() for target in targets}
+    if not found:
+        raise FailedPrecondition(f"{folder} holds no training sessions", reason="EMPTY_DATASET")
+    return sorted(found)
+
+
+def _checked_job_id(job_id: str) -> str:
+    if not job_id:
+        return f"job-{uuid.uuid4().hex[:12]}"
+    if len(job_id) > MAX_JOB_ID:
+        raise InvalidArgument("job_id", f"must be at most {MAX_JOB_ID} characters long")
+    return check_id("job_id", job_id)

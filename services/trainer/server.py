@@ -1,0 +1,67 @@
+"""The trainer's process: Redis, the channels, the first release, both servicers, and the supervisor of the workers.
+
+It is small and imports no torch; models are loaded in the workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import grpc
+
+from langptune.rpc import run
+from langptune.state import open_redis
+from langptune.v1 import trainer_pb2_grpc
+from langptune.weights import ReleaseRegistry, WeightsStore
+from services.trainer.cleaning import Cleaner
+from services.trainer.control import TrainingJobs
+from services.trainer.jobs import JobTable
+from services.trainer.launcher import LocalLauncher
+from services.trainer.peers import Peers
+from services.trainer.releases import Releases, bootstrap
+from services.trainer.servicers import ReleaseServicer, TrainerServicer
+from services.trainer.settings import TrainerSettings
+from services.trainer.supervisor import Supervisor
+
+
+class TrainerProcess:
+    """What `langptune.rpc.run` starts and stops. When `stopping` is set, streams end and workers hand their jobs back."""
+
+    name = "trainer"
+    proto_services: Sequence[str] = ("langptune.v1.TrainerService", "langptune.v1.ReleaseService")
+
+    def __init__(self, settings: TrainerSettings) -> None:
+        self.stopping = asyncio.Event()
+        self._settings = settings
+
+    async def start(self, server: grpc.aio.Server) -> None:
+        """Raises FailedPrecondition when a base model is missing."""
+        settings = self._settings
+        self._redis = open_redis(settings)
+        self._peers = Peers(settings)
+        store = WeightsStore(settings.weights_uri, settings.weights_cache)
+        registry = ReleaseRegistry(self._redis)
+        await bootstrap(registry, store, settings)
+        table = JobTable(self._redis)
+        launcher = LocalLauncher(Path(settings.jobs_folder), settings.torch_threads)
+        cleaner = Cleaner(settings, store, self._peers, registry)
+        supervisor = Supervisor(table, launcher, cleaner, settings)
+        jobs = TrainingJobs(table, registry, self._peers, cleaner, settings, on_created=supervisor.wake, stopping=self.stopping)
+        trainer_pb2_grpc.add_TrainerServiceServicer_to_server(TrainerServicer(jobs), server)
+        trainer_pb2_grpc.add_ReleaseServiceServicer_to_server(ReleaseServicer(Releases(registry, self._peers)), server)
+        self._supervising = asyncio.create_task(supervisor.run(self.stopping))
+
+    async def stop(self) -> None:
+        """Wait for the workers to hand their jobs back."""
+        self.stopping.set()
+        await self._supervising
+        await self._peers.close()
+        await self._redis.aclose()
+
+
+def serve(settings: TrainerSettings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    process = TrainerProcess(settings)
+    run(settings, process, settings.trainer_port, stopping=process.stopping)

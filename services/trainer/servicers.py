@@ -1,0 +1,82 @@
+"""TrainerService and ReleaseService: requests in, calls of the core, responses out."""
+
+# ruff: noqa: N802  # gRPC names the methods
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TypeAlias
+
+import grpc
+
+from langptune.convert import check_id, check_range, check_text
+from langptune.v1 import trainer_pb2 as pb
+from langptune.v1 import trainer_pb2_grpc
+from services.trainer.control import TrainingJobs
+from services.trainer.releases import Releases, release_to_proto
+
+Context: TypeAlias = grpc.aio.ServicerContext
+_DEFAULT_PAGE, _MAX_PAGE = 20, 100
+_MAX_REASON = 1_000  # characters
+
+
+class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
+    """Training jobs."""
+
+    def __init__(self, jobs: TrainingJobs) -> None:
+        self._jobs = jobs
+
+    async def CreateTrainingJob(self, request: pb.CreateTrainingJobRequest, context: Context) -> pb.CreateTrainingJobResponse:
+        job = await self._jobs.create(request.spec, request.job_id)
+        return pb.CreateTrainingJobResponse(job=job.to_proto())
+
+    async def GetTrainingJob(self, request: pb.GetTrainingJobRequest, context: Context) -> pb.GetTrainingJobResponse:
+        job = await self._jobs.table.get(check_id("job_id", request.job_id))
+        return pb.GetTrainingJobResponse(job=job.to_proto())
+
+    async def ListTrainingJobs(self, request: pb.ListTrainingJobsRequest, context: Context) -> pb.ListTrainingJobsResponse:
+        size = check_range("page_size", request.page_size, 1, _MAX_PAGE, default=_DEFAULT_PAGE)
+        jobs, token = await self._jobs.table.page(size, request.page_token)
+        return pb.ListTrainingJobsResponse(jobs=[job.to_proto() for job in jobs], next_page_token=token)
+
+    async def CancelTrainingJob(self, request: pb.CancelTrainingJobRequest, context: Context) -> pb.CancelTrainingJobResponse:
+        job = await self._jobs.cancel(check_id("job_id", request.job_id))
+        return pb.CancelTrainingJobResponse(job=job.to_proto())
+
+    async def WatchTrainingJob(
+        self, request: pb.WatchTrainingJobRequest, context: Context
+    ) -> AsyncIterator[pb.WatchTrainingJobResponse]:
+        async for event in self._jobs.watch(check_id("job_id", request.job_id), request.after_sequence):
+            yield pb.WatchTrainingJobResponse(event=event)
+
+
+class ReleaseServicer(trainer_pb2_grpc.ReleaseServiceServicer):
+    """Releases."""
+
+    def __init__(self, releases: Releases) -> None:
+        self._releases = releases
+
+    async def GetRelease(self, request: pb.GetReleaseRequest, context: Context) -> pb.GetReleaseResponse:
+        release = await self._releases.registry.get(check_id("release_id", request.release_id))
+        return pb.GetReleaseResponse(release=release_to_proto(release, await self._releases.live_id()))
+
+    async def GetLiveRelease(self, request: pb.GetLiveReleaseRequest, context: Context) -> pb.GetLiveReleaseResponse:
+        release = await self._releases.registry.live()
+        return pb.GetLiveReleaseResponse(release=release_to_proto(release, release.release_id))
+
+    async def ListReleases(self, request: pb.ListReleasesRequest, context: Context) -> pb.ListReleasesResponse:
+        size = check_range("page_size", request.page_size, 1, _MAX_PAGE, default=_DEFAULT_PAGE)
+        found, token = await self._releases.page(size, request.page_token)
+        live_id = await self._releases.live_id()
+        return pb.ListReleasesResponse(releases=[release_to_proto(release, live_id) for release in found], next_page_token=token)
+
+    async def PublishRelease(self, request: pb.PublishReleaseRequest, context: Context) -> pb.PublishReleaseResponse:
+        release_id = check_id("release_id", request.release_id)
+        expected = request.expected_live_release_id and check_id("expected_live_release_id", request.expected_live_release_id)
+        reason = check_text("reason", request.reason, high=_MAX_REASON)
+        release, previous = await self._releases.publish(release_id, expected=expected, reason=reason)
+        return pb.PublishReleaseResponse(release=release_to_proto(release, release_id), previous_release_id=previous)
+
+    async def RollbackRelease(self, request: pb.RollbackReleaseRequest, context: Context) -> pb.RollbackReleaseResponse:
+        release, previous = await self._releases.roll_back(check_text("reason", request.reason, high=_MAX_REASON))
+        return pb.RollbackReleaseResponse(release=release_to_proto(release, release.release_id), previous_release_id=previous)

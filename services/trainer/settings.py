@@ -1,0 +1,31 @@
+"""Settings of the trainer and of its workers, which inherit the trainer's environment."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from langptune.settings import RedisSettings, ServiceSettings, WeightsSettings
+
+
+class TrainerSettings(ServiceSettings, RedisSettings, WeightsSettings):
+    """What the control plane and the worker need to know."""
+
+    trainer_port: int = Field(50054, ge=1, le=65535, description="port to listen on")
+    encoder_address: str = Field("127.0.0.1:50052", description="host:port of the encoder that rollouts come from")
+    decoder_address: str = Field("127.0.0.1:50053", description="host:port of the decoder that ranks come from")
+    jobs_folder: str = Field("build/langptune/jobs", description="folder for checkpoints and worker logs, one below it per job")
+    torch_threads: int = Field(1, ge=1, le=256, description="threads of a worker's tensor arithmetic; at most the free cores")
+    max_running_jobs: int = Field(1, ge=1, le=64, description="jobs that train at the same time; the others wait in order")
+    max_restarts: int = Field(2, ge=0, le=100, description="times that a job whose worker died goes on from its checkpoint")
+    checkpoint_seconds: float = Field(60.0, ge=0, description="seconds between two checkpoints, at least; 0 is after every step")
+    heartbeat_seconds: float = Field(5.0, gt=0, description="seconds between two signs of life of a worker")
+    worker_lost_seconds: float = Field(600.0, gt=0, description="seconds without one after which a worker is ended and replaced")
+    worker_grace: float = Field(60.0, ge=0, description="seconds that a worker gets to finish its step when the trainer stops")
+    poll_seconds: float = Field(0.5, gt=0, description="seconds between two looks at the running workers")
+    outage_seconds: float = Field(120.0, ge=0, description="seconds that a worker waits for a service that is away")
+    rollout_timeout: float = Field(600.0, gt=0, description="deadline of one chunk of rollouts, in seconds")
+    rank_timeout: float = Field(120.0, gt=0, description="deadline of one chunk of ranks, in seconds")
+    load_timeout: float = Field(1800.0, gt=0, description="deadline of loading a version and embedding the catalogue, in seconds")
+    rollout_chunk: int = Field(64, ge=1, le=1024, description="histories of one SampleRollouts call")
+    rank_chunk: int = Field(512, ge=1, le=4096, description="profiles of one RankTargets call")
+    validation_users: int = Field(500, ge=0, description="validation users of a job that names no number")

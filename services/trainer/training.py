@@ -1,0 +1,211 @@
+"""One training job from its first to its last step, in the worker: models, Algorithm 1, checkpoints, validation, candidate.
+
+The learning core does the learning; here it is given its data and its two doors, listened to, and interrupted between two steps.
+Where a job is told of and where its state is kept is behind `Journal`; the process around it is `worker`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import asdict
+from statistics import fmean
+
+from langptune.convert import metrics_to_proto
+from langptune.data.dataset import Dataset
+from langptune.domain import Session
+from langptune.ranking import RankingQuality
+from langptune.text import history_text
+from langptune.v1 import trainer_pb2
+from langptune.weights import Release, ReleaseRegistry, WeightsStore
+from services.trainer.cleaning import Cleaner
+from services.trainer.control import dataset_folder
+from services.trainer.jobs import Job
+from services.trainer.journal import Journal
+from services.trainer.learning.algorithm import Algorithm, Learners, Sources
+from services.trainer.learning.checkpoint import load_checkpoint, save_checkpoint
+from services.trainer.learning.config import LearningConfig
+from services.trainer.learning.embedder import Embedder, EmbedderLearner
+from services.trainer.learning.policy import Policy
+from services.trainer.learning.policy_learner import PolicyLearner
+from services.trainer.learning.ports import RankQuery
+from services.trainer.learning.progress import Progress
+from services.trainer.learning.schedule import plan
+from services.trainer.peers import Peers
+from services.trainer.releases import release_of_job
+from services.trainer.rewards import DecoderRewards
+from services.trainer.rollouts import EncoderRollouts
+from services.trainer.settings import TrainerSettings
+from services.trainer.spec import resolve
+
+VALIDATION_CUTOFF = 20  # Section 4.1
+_VALIDATION_SEED = 1 << 32  # above the seeds of training
+
+
+class Interrupted(Exception):
+    """Raised between two steps, to leave the job where it can go on later."""
+
+
+class Training:
+    """A job's attempt. `between_steps` raises Interrupted where it is to stop."""
+
+    def __init__(
+        self,
+        job: Job,
+        settings: TrainerSettings,
+        *,
+        store: WeightsStore,
+        registry: ReleaseRegistry,
+        peers: Peers,
+        cleaner: Cleaner,
+        journal: Journal,
+        between_steps: Callable[[], Awaitable[None]],
+    ) -> None:
+        resolved = resolve(job.spec, settings.validation_users)
+        self._job = job
+        self._settings = settings
+        self._config: LearningConfig = resolved.config
+        self._validation_users = int(job.resolved["validation_users"])
+        self._store = store
+        self._registry = registry
+        self._peers = peers
+        self._versions = cleaner.versions(job.job_id)
+        self._checkpoints = cleaner.checkpoints(job.job_id)
+        self._journal = journal
+        self._between_steps = between_steps
+        self._saved = (0, time.monotonic())  # step and time of the last checkpoint
+
+    async def run(self) -> Release:
+        """Do what is left of the job; returns its release candidate."""
+        parent = await self._registry.get(self._job.parent_release_id)
+        data = await asyncio.to_thread(Dataset.open, dataset_folder(self._job.spec.dataset_uri))
+        self._rollouts = EncoderRollouts(
+            self._peers, self._versions, self._settings, version=parent.encoder_version, domain=data.domain
+        )
+        self._rewards = DecoderRewards(self._peers, self._versions, self._settings, version=parent.decoder_version)
+        validation = await asyncio.to_thread(self._validation_sessions, data)
+        if not await self._journal.has_validation("before"):
+            await self._validate("before", validation)
+        algorithm = await asyncio.to_thread(self._algorithm, data, parent)
+        await self._learn(algorithm)
+        await self._publish(algorithm)
+        quality = await self._validate("after", validation)
+        return await self._candidate(parent, quality, len(validation))
+
+    async def _learn(self, algorithm: Algorithm) -> None:
+        """All steps that are left, with a checkpoint now and then, at the end, and where it is interrupted."""
+        if algorithm.done:
+            await self._journal.note(f"goes on after step {algorithm.done} of {len(algorithm.plan)}")
+        self._saved = (algorithm.done, time.monotonic())
+        await self._between_steps()
+        async with aclosing(algorithm.run()) as steps:
+            async for progress in steps:
+                await self._journal.record(_step_event(progress))
+                if time.monotonic() - self._saved[1] >= self._settings.checkpoint_seconds:
+                    await self._save(algorithm)
+                try:
+                    await self._between_steps()
+                except Interrupted:
+                    await self._save(algorithm)
+                    raise
+        await self._save(algorithm)
+
+    async def _save(self, algorithm: Algorithm) -> None:
+        if algorithm.done != self._saved[0]:
+            await asyncio.to_thread(save_checkpoint, self._checkpoints, algorithm.state_dict())
+        self._saved = (algorithm.done, time.monotonic())
+
+    def _algorithm(self, data: Dataset, parent: Release) -> Algorithm:
+        """With the models that its plan needs, at the newest checkpoint if there is one."""
+        phases = {step.phase for step in plan(self._config)}
+        policy, embedder = None, None
+        if "rlso" in phases:
+            folder = self._store.local_path("encoder", parent.encoder_version)
+            policy = PolicyLearner(Policy.load(folder, self._config.rlso), self._config.rlso)
+        if "cl" in phases:
+            folder = self._store.local_path("decoder", parent.decoder_version)
+            embedder = EmbedderLearner(Embedder.load(folder, self._config.contrastive.micro_rows), self._config.contrastive)
+        rollouts = self._rollouts if self._config.profile_source == "profile" else None
+        sources, learners = Sources(rollouts, self._rewards), Learners(policy, embedder)
+        algorithm = Algorithm(self._config, data.sessions("train"), data.items, learners, sources)
+        checkpoint = load_checkpoint(self._checkpoints)
+        if checkpoint is not None:
+            algorithm.load_state_dict(checkpoint)
+        return algorithm
+
+    async def _publish(self, algorithm: Algorithm) -> None:
+        """The final weights, where they are not those that the services have already."""
+        learners = algorithm.learners
+        if learners.policy is not None:
+            await self._rollouts.use(learners.policy.policy)
+        if learners.embedder is not None:
+            await self._rewards.use(learners.embedder.embedder)
+
+    def _validation_sessions(self, data: Dataset) -> list[Session]:
+        return data.sessions("validation")[: self._validation_users]
+
+    async def _validate(self, label: str, sessions: list[Session]) -> RankingQuality | None:
+        """Section 4.1: a profile sampled per user, exact ranks at cutoff 20. None without validation users."""
+        found: list[RankingQuality] = []
+        size = self._settings.rollout_chunk
+        for start in range(0, len(sessions), size):
+            await self._between_steps()
+            part = sessions[start : start + size]
+            texts = await self._profiles(part, _VALIDATION_SEED + start)
+            queries = [_query(text, session) for text, session in zip(texts, part, strict=True)]
+            found += await self._rewards.qualities(queries, VALIDATION_CUTOFF)
+        if not found:
+            return None
+        quality = RankingQuality(
+            ndcg=fmean(each.ndcg for each in found),
+            recall=fmean(each.recall for each in found),
+            mrr=fmean(each.mrr for each in found),
+        )
+        metrics = metrics_to_proto(quality, cutoff=VALIDATION_CUTOFF, users=len(found))
+        done = trainer_pb2.ValidationDone(label=label, metrics=metrics)
+        await self._journal.record(trainer_pb2.TrainingEvent(validation_done=done))
+        return quality
+
+    async def _profiles(self, sessions: list[Session], seed: int) -> list[str]:
+        if self._config.profile_source == "history":
+            return [history_text(session.history) for session in sessions]
+        groups = await self._rollouts.sample(
+            [session.history for session in sessions],
+            samples=1,
+            max_new_tokens=self._config.rlso.max_new_tokens,
+            seed=seed + self._config.seed,
+        )
+        return [group.rollouts[0].text for group in groups]
+
+    async def _candidate(self, parent: Release, quality: RankingQuality | None, users: int) -> Release:
+        """The job's release; the one that it made already if it was ended between making and telling."""
+        release = await release_of_job(self._registry, self._job.job_id)
+        if release is None:
+            counts = {"cutoff": float(VALIDATION_CUTOFF), "users": float(users)}
+            release = await self._registry.create(
+                self._rollouts.version,
+                self._rewards.version,
+                parent_release_id=parent.release_id,
+                job_id=self._job.job_id,
+                validation={**asdict(quality), **counts} if quality else None,
+            )
+        made = trainer_pb2.CandidateMade(release_id=release.release_id)
+        await self._journal.record(trainer_pb2.TrainingEvent(candidate_made=made))
+        return release
+
+
+def _step_event(progress: Progress) -> trainer_pb2.TrainingEvent:
+    done = trainer_pb2.StepDone(
+        phase=progress.phase,
+        outer_iteration=progress.outer,
+        step=progress.step,
+        steps_total=progress.total,
+        metrics=progress.metrics(),
+    )
+    return trainer_pb2.TrainingEvent(step_done=done)
+
+
+def _query(text: str, session: Session) -> RankQuery:
+    return RankQuery(text, session.target_item_ids, tuple(entry.item.item_id for entry in session.history))
