@@ -20,7 +20,7 @@ from langptune.v1 import common_pb2
 MAX_TEXT = 100_000  # characters
 MAX_TITLE = 1_000  # characters
 MAX_RATING = 5.0  # stars
-_IDENTIFIER = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_IDENTIFIER = re.compile(r"(?!\.+$)[A-Za-z0-9._:-]{1,128}")  # dots alone would be a way out of a folder
 
 
 def check_id(field: str, value: str) -> str:

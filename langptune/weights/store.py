@@ -13,6 +13,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -122,8 +123,9 @@ class WeightsStore:
     def _write_manifest(self, manifest: Manifest) -> None:
         target = self._path(manifest.kind, manifest.version)
         self._fs.makedirs(target, exist_ok=True)
-        self._fs.pipe_file(f"{target}/{_MANIFEST}.partial", json.dumps(asdict(manifest), indent=2).encode())
-        self._fs.mv(f"{target}/{_MANIFEST}.partial", f"{target}/{_MANIFEST}")
+        partial = f"{target}/{_MANIFEST}.{uuid.uuid4().hex}.partial"  # its own: services register a base version at the same time
+        self._fs.pipe_file(partial, json.dumps(asdict(manifest), indent=2).encode())
+        self._fs.mv(partial, f"{target}/{_MANIFEST}")
 
     def _download(self, manifest: Manifest) -> Path:
         folder = self._cache / manifest.kind / manifest.version

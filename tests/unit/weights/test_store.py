@@ -1,6 +1,7 @@
 """The weights store through its public door: immutable, verified, complete or absent."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,17 @@ def test_the_manifest_is_plain_json(tmp_path: Path, model: Path) -> None:
     version = _added(WeightsStore(str(tmp_path / "weights"), tmp_path / "cache"), model).version
     manifest = json.loads((tmp_path / "weights" / "encoder" / version / "manifest.json").read_text())
     assert sorted(manifest["files"]) == ["1_Pooling/config.json", "config.json", "model.safetensors"]
+
+
+def test_services_that_start_together_register_a_base_version_without_harm(store: WeightsStore, model: Path) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: store.ensure_base("encoder", str(model)), range(32)))
+    assert len({manifest.version for manifest in found}) == 1
+
+
+@pytest.mark.parametrize("version", [".", "..", "..."])
+def test_no_version_id_leads_out_of_the_store(store: WeightsStore, model: Path, version: str) -> None:
+    added = _added(store, model)
+    with pytest.raises(InvalidArgument):
+        store.remove("encoder", version)
+    assert store.versions("encoder") == [added.version]
