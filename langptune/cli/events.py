@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from langptune.client import StepDone, TrainingEvent
 
-_SHOWN = ("reward", "loss", "kl", "profile_tokens")
+_SHOWN = ("reward_mean", "accuracy", "loss", "kl", "response_tokens")
 
 
 def step_figures(step: StepDone) -> str:
-    """The few figures of a step that are worth a glance, e.g. `reward 0.1624  loss 0.91`."""
+    """The few figures of a step that are worth a glance, e.g. `reward_mean 0.1624  loss 0.91`."""
     return "  ".join(f"{name} {step.metrics[name]:.4g}" for name in _SHOWN if name in step.metrics)
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from langptune.errors import FailedPrecondition
@@ -90,6 +91,25 @@ class Child:
         if self._process is None:
             raise RuntimeError(f"{self.name} has not been started")
         return self._process
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold `folder` (made if need be) against every other process that does so; ends with the process at the latest.
+
+    Raises FailedPrecondition when it is held, or cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("ab")
+    except OSError as error:
+        raise FailedPrecondition(f"{folder} cannot be written: {error.strerror}", reason="STORAGE") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FailedPrecondition(f"{folder} is in use by another `langptune up` or demo", reason="HOME_IN_USE") from None
+        yield
 
 
 def free_port() -> int:

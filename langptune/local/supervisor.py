@@ -7,17 +7,17 @@ if we are killed (`langptune.local.tether`). Restarting what has died is not don
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from langptune.errors import DeadlineExceeded, FailedPrecondition, LangPTuneError, Unavailable
-from langptune.local.process import Child, require_free_port
+from langptune.errors import DeadlineExceeded, LangPTuneError, Unavailable
+from langptune.local.process import Child, exclusive, require_free_port
 from langptune.local.redis import EmbeddedRedis
 from langptune.local.settings import LocalSettings
 from langptune.rpc import open_channel
@@ -54,7 +54,7 @@ class LocalSystem:
         self._on_started = on_started
         self._started: list[Child] = []
         self._watchers: list[asyncio.Task[Child]] = []
-        self._lock: IO[bytes] | None = None
+        self._lock = ExitStack()
 
     @property
     def gateway_address(self) -> str:
@@ -63,7 +63,7 @@ class LocalSystem:
 
     async def __aenter__(self) -> Self:
         try:
-            self._lock = self._lock_home()
+            self._lock.enter_context(exclusive(self.settings.home))
             await self._start()
         except BaseException:
             await self.stop()
@@ -79,15 +79,14 @@ class LocalSystem:
         return _obituary(done.pop().result())
 
     async def stop(self) -> None:
-        """SIGTERM to all that runs, last started first; SIGKILL after the grace. Idempotent."""
+        """SIGTERM in the reverse order of the start, Redis last; SIGKILL after the grace. Idempotent."""
         for watcher in self._watchers:
             watcher.cancel()
-        while self._started:
-            await asyncio.shield(self._started[-1].stop(self._grace))
-            self._started.pop()
-        if self._lock:
-            self._lock.close()
-            self._lock = None
+        for together in (*reversed(START_ORDER), ("redis",)):
+            stopping = [child.stop(self._grace) for child in self._started if child.name in together]
+            await asyncio.gather(*stopping)
+        self._started.clear()
+        self._lock.close()
 
     def pids(self) -> dict[str, int]:
         """Process ids of what was started, by name."""
@@ -134,21 +133,6 @@ class LocalSystem:
             log = self.settings.home / "logs" / f"{service}.log"
             raise DeadlineExceeded(f"{service} was not ready within {self._deadline:g} s; see {log}")
         self._on_started(service, self.settings.address(service))
-
-    def _lock_home(self) -> IO[bytes]:
-        """Two systems on one folder would ruin it."""
-        home = self.settings.home
-        try:
-            home.mkdir(parents=True, exist_ok=True)
-            lock = (home / "lock").open("ab")
-        except OSError as error:
-            raise FailedPrecondition(f"{home} cannot be written: {error.strerror}", reason="STORAGE") from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            raise FailedPrecondition(f"{home} is in use by another `langptune up` or demo", reason="HOME_IN_USE") from None
-        return lock
 
 
 async def _serving(address: str) -> None:

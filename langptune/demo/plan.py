@@ -1,0 +1,28 @@
+"""How much the demo does. All of it together is at most six minutes on two cores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from langptune.client import TrainingSpec
+
+
+@dataclass(frozen=True)
+class DemoPlan:
+    """Sizes and seeds of one telling."""
+
+    items: int = 1_200
+    users: int = 6_400  # 60 % train, 10 % validation, 30 % test
+    seed: int = 0  # of the world, of sampling and of training
+    top: int = 10  # places that are shown
+    test_users: int = 1_200  # held out, measured before and after
+    samples: int = 2  # profiles per test user and measurement
+    max_new_tokens: int = 80  # the tiny writer's profiles are about 40
+    training: TrainingSpec = field(
+        default_factory=lambda: TrainingSpec(
+            dataset_uri="", preset="sample", cl_batches=30, rlso_batches=16, final_cl_batches=15, validation_users=128
+        )
+    )
+
+
+FULL = DemoPlan()
