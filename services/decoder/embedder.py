@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
 
 from langptune.errors import FailedPrecondition
 from services.decoder.settings import DecoderSettings
@@ -50,6 +51,7 @@ class Embedder:
         folder = Path(model)
         if folder.is_absolute() or folder.is_dir():
             require_model_folder(folder)
+        transformers_logging.disable_progress_bar()  # standard error is for log lines
         try:
             loaded = SentenceTransformer(
                 model,
