@@ -82,7 +82,10 @@ class _Report:
 
 def load_writer(folder: Path = MODELS_FOLDER / WRITER) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     """The writer and its tokenizer, by the same doors as a production model."""
-    return AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    model: LlamaForCausalLM = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(folder)
+    model.eval()
+    return model, tokenizer
 
 
 def load_embedder(folder: Path = MODELS_FOLDER / EMBEDDER) -> SentenceTransformer:

@@ -65,8 +65,8 @@ def _query(catalogue: Catalogue, film: int, rng: np.random.Generator) -> tuple[s
     return _sentences([mixed[at] for at in rng.permutation(len(mixed))], disliked, rng), negative
 
 
-def _draw(words: list[str], count: int, rng: np.random.Generator) -> list[str]:
-    return [str(word) for word in rng.choice(words, min(count, len(words)), replace=False)]
+def _draw(words: list[str], count: int | np.signedinteger, rng: np.random.Generator) -> list[str]:
+    return [str(word) for word in rng.choice(words, min(int(count), len(words)), replace=False)]
 
 
 def _hard_negative(catalogue: Catalogue, about: list[str], disliked: list[str], rng: np.random.Generator) -> int:

@@ -176,7 +176,8 @@ def train_writer(
                 optimizer.step()
             step += 1
             on_step(step, loss.item(), model)
-    return model.eval()
+    model.eval()
+    return model
 
 
 @torch.inference_mode()
