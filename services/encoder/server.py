@@ -11,7 +11,7 @@ import structlog
 from langptune.v1 import encoder_pb2
 from langptune.v1.encoder_pb2_grpc import add_EncoderServiceServicer_to_server
 from langptune.weights import WeightsStore
-from services.encoder.engines.transformers import TransformersEngine
+from services.encoder.engines.port import Engine
 from services.encoder.servicer import EncoderServicer
 from services.encoder.settings import EncoderSettings
 
@@ -26,13 +26,13 @@ class EncoderService:
 
     def __init__(self, settings: EncoderSettings) -> None:
         self._settings = settings
-        self._engine: TransformersEngine | None = None
+        self._engine: Engine | None = None
 
     async def start(self, server: grpc.aio.Server) -> None:
         """Register and load the base model. Raises FailedPrecondition when there is none."""
         store = WeightsStore(self._settings.weights_uri, self._settings.weights_cache)
         base = await asyncio.to_thread(store.ensure_base, "encoder", self._settings.profile_model)
-        self._engine = TransformersEngine(self._settings, store)
+        self._engine = await asyncio.to_thread(_open_engine, self._settings, store)
         await self._engine.load(base.version)
         log.info("loaded", encoder_version=base.version, model=base.base_model)
         add_EncoderServiceServicer_to_server(EncoderServicer(self._engine, self._settings, base.version), server)
@@ -41,3 +41,10 @@ class EncoderService:
         """Release the model and the threads."""
         if self._engine is not None:
             await self._engine.close()
+
+
+def _open_engine(settings: EncoderSettings, store: WeightsStore) -> Engine:
+    # Imported here: torch takes seconds, and a taken port or a missing model is told without them.
+    from services.encoder.engines.transformers import TransformersEngine
+
+    return TransformersEngine(settings, store)

@@ -1,4 +1,4 @@
-"""A causal language model too small to say anything, with a byte-level tokenizer and a chat template; and histories to feed it."""
+"""A causal language model too small to say anything, with a byte-level tokenizer, a chat template, and histories for it."""
 
 from __future__ import annotations
 
