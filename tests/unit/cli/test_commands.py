@@ -1,0 +1,126 @@
+"""The command line through its entry point: help, what it loads, and how errors look."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from langptune.cli import main
+from langptune.local.process import free_port
+
+COMMANDS = [
+    "up",
+    "demo",
+    "data prepare",
+    "import items",
+    "import interactions",
+    "profile get",
+    "profile refresh",
+    "profile edit",
+    "profile history",
+    "profile restore",
+    "recommend",
+    "train start",
+    "train watch",
+    "train list",
+    "train cancel",
+    "releases list",
+    "releases publish",
+    "releases rollback",
+    "evaluate",
+]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What one run of the command line left behind."""
+
+    code: object
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def langptune(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The entry point, called as the shell would."""
+
+    def call(*arguments: str) -> Done:
+        monkeypatch.setattr("sys.argv", ["langptune", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Done(ended.value.code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_of_every_command_has_an_example(langptune: Run, command: str) -> None:
+    shown = langptune(*command.split(), "--help")
+    assert shown.code == 0
+    assert "Example: langptune" in " ".join(shown.stdout.replace("│", " ").split())
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from langptune.cli.app import app\n"
+        "heavy = {'torch', 'transformers', 'scipy', 'pyarrow', 'matplotlib', 'sentence_transformers', 'redis', 'numpy'}\n"
+        "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_absent_gateway_is_one_sentence_with_a_hint(langptune: Run) -> None:
+    failed = langptune("recommend", "u1", "--gateway", f"127.0.0.1:{free_port()}")
+    assert failed.code == 1
+    assert failed.stdout == ""
+    assert failed.stderr.startswith("error: ")
+    assert "langptune up" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_an_error_is_json_where_json_was_asked_for(langptune: Run) -> None:
+    failed = langptune("profile", "get", "u1", "--json", "--gateway", "nowhere")
+    assert failed.code == 1
+    told = json.loads(failed.stderr)["error"]
+    assert (told["code"], told["field"]) == ("INVALID_ARGUMENT", "--gateway")
+
+
+@pytest.mark.parametrize(
+    ("kind", "lines", "said"),
+    [
+        ("items", ['{"item_id": "i1", "title": "Alien"}', '{"item_id": "i2", '], "line 2: JSON: "),
+        ("items", ['{"item_id": "i1", "title": ""}'], "line 1: title: is required"),
+        ("items", ['{"item_id": "i1", "title": "A", "price": NaN}'], "line 1: JSON: NaN is no JSON number"),
+        ("items", ['{"item_id": "i1", "title": "A", "colour": "red"}'], "line 1: colour: is no field"),
+        ("items", ["", '{"item_id": "i 1", "title": "A"}'], "line 2: item_id: must be"),
+        ("interactions", ['{"user_id": "u", "item_id": "i", "rating": "5"}'], "line 1: rating: must be number"),
+        ("interactions", ['{"user_id": "u", "item_id": "i", "rating": 6}'], "line 1: rating: must be a number from 0 to 5"),
+        ("interactions", ['{"user_id": "u", "item_id": "i", "rating": 5, "time_ms": 1e400}'], "line 1: time_ms: must be"),
+        ("interactions", ["[1, 2]"], "line 1: JSON: must be an object"),
+    ],
+)
+def test_a_malformed_line_is_named_before_anything_is_sent(
+    langptune: Run, tmp_path: Path, kind: str, lines: list[str], said: str
+) -> None:
+    file = tmp_path / "given.jsonl"
+    file.write_text("\n".join(lines) + "\n")
+    failed = langptune("import", kind, str(file), "--gateway", f"127.0.0.1:{free_port()}")  # nobody is there to be sent to
+    assert failed.code == 1
+    assert f"given.jsonl {said}" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_a_file_that_is_not_there_is_named(langptune: Run, tmp_path: Path) -> None:
+    failed = langptune("import", "items", str(tmp_path / "none.jsonl"))
+    assert failed.code == 1
+    assert "none.jsonl" in failed.stderr
