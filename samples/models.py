@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -82,10 +83,9 @@ class _Report:
 
 def load_writer(folder: Path = MODELS_FOLDER / WRITER) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     """The writer and its tokenizer, by the same doors as a production model."""
-    model: LlamaForCausalLM = AutoModelForCausalLM.from_pretrained(folder)
-    tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(folder)
+    model = cast(LlamaForCausalLM, AutoModelForCausalLM.from_pretrained(folder))
     model.eval()
-    return model, tokenizer
+    return model, cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(folder))
 
 
 def load_embedder(folder: Path = MODELS_FOLDER / EMBEDDER) -> SentenceTransformer:
