@@ -8,6 +8,7 @@ Tokenisation is not here: callers pass a function that counts tokens.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -82,21 +83,24 @@ def fit_history(
     """Cut `history` until `count_tokens(history) <= limit` (tokens of the rendered prompt).
 
     `drop` is the research code's rule: too long is None. `truncate` removes the oldest entries' descriptions first, then
-    the oldest entries; None only if not even the newest entry fits.
+    the oldest entries; None only if not even the newest entry fits. It asks `count_tokens` O(log n) times, taking for granted
+    that less text is not more tokens.
     """
     if count_tokens(history) <= limit:
         return FittedHistory(tuple(history), 0, 0)
     if over_length == "drop":
         return None
-    entries = list(history)
-    shortened = 0
-    for position, entry in enumerate(entries):
-        if entry.item.description:
-            entries[position] = replace(entry, item=replace(entry.item, description=""))
-            shortened += 1
-            if count_tokens(entries) <= limit:
-                return FittedHistory(tuple(entries), 0, shortened)
-    for dropped in range(1, len(entries)):
-        if count_tokens(entries[dropped:]) <= limit:
-            return FittedHistory(tuple(entries[dropped:]), dropped, len(entries) - dropped)
-    return None
+    described = [position for position, entry in enumerate(history) if entry.item.description]
+    steps = range(1, len(described) + len(history))  # the k-th cut: k descriptions gone, then also entries
+    place = bisect_left(steps, True, key=lambda step: count_tokens(_cut(history, described, step).history) <= limit)
+    return _cut(history, described, steps[place]) if place < len(steps) else None
+
+
+def _cut(history: Sequence[Interaction], described: Sequence[int], step: int) -> FittedHistory:
+    bare = frozenset(described[:step])
+    dropped = max(0, step - len(described))
+    kept = range(dropped, len(history))
+    entries = tuple(
+        replace(history[at], item=replace(history[at].item, description="")) if at in bare else history[at] for at in kept
+    )
+    return FittedHistory(entries, dropped, sum(at in bare for at in kept))

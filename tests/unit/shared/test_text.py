@@ -66,3 +66,25 @@ def test_what_cannot_fit_is_none_and_drop_cuts_nothing() -> None:
     history = [Interaction(MARTIAN, 5), Interaction(BARE, 4)]
     assert fit_history(history, 3, _words) is None
     assert fit_history(history, _words(history) - 1, _words, "drop") is None
+
+
+def test_cutting_a_long_history_counts_its_tokens_only_a_few_times() -> None:
+    """1,000 entries, every second with a description; one entry more would not have fitted."""
+    described = replace(MARTIAN, description="word " * 30)
+    history = [Interaction(replace(described if at % 2 else BARE, item_id=f"i{at}"), 4) for at in range(1_000)]
+    counted = []
+
+    def count(entries: object) -> int:
+        counted.append(entries)
+        return _words(entries)
+
+    fitted = fit_history(history, 300, count)
+    assert fitted is not None
+    assert len(counted) <= 13  # one for the whole, and log2(1,500)
+    assert _words(fitted.history) <= 300
+    assert fitted.dropped_entries == 1_000 - len(fitted.history)
+    assert fitted.shortened_entries == sum(entry.item.title == MARTIAN.title for entry in fitted.history)
+    one_more = [
+        replace(history[fitted.dropped_entries - 1], item=replace(history[fitted.dropped_entries - 1].item, description=""))
+    ]
+    assert _words([*one_more, *fitted.history]) > 300
