@@ -74,8 +74,8 @@ def _field(name: str, spec: trainer_pb2.TrainingSpec) -> str:
     """Where the request said it."""
     if name in spec.overrides:
         return f"spec.overrides[{name}]"
-    if name == "learning":
-        return "spec"
+    if name == "learning":  # values that do not go together; the only such rule is about NoProfile
+        return "spec.profile_source" if spec.profile_source == trainer_pb2.PROFILE_SOURCE_HISTORY else "spec"
     return f"spec.{_OWN_FIELD.get(name, name)}"
 
 

@@ -31,6 +31,10 @@ class RunningService:
     process: subprocess.Popen[bytes]
     log_file: Path
 
+    @property
+    def port(self) -> int:
+        return int(self.address.rsplit(":", 1)[1])
+
     def log(self) -> str:
         """What it has written so far."""
         return self.log_file.read_text(errors="replace")
@@ -67,7 +71,7 @@ def running_service(
 def start_service(
     name: str, folder: Path, env: Mapping[str, str], *, port: int | None = None, wait: float = 60.0
 ) -> RunningService:
-    """As `running_service`, for callers that end the process themselves."""
+    """As `running_service`, for callers that end the process themselves; `wait` 0 returns at once."""
     port = port or free_port()
     folder.mkdir(parents=True, exist_ok=True)
     log_file = folder / f"{name}-{port}.log"
@@ -77,11 +81,13 @@ def start_service(
             [sys.executable, "-m", f"services.{name}"], cwd=ROOT, env={**os.environ, **settings}, stdout=log, stderr=log
         )
     service = RunningService(f"127.0.0.1:{port}", process, log_file)
-    _await_serving(service, wait)
+    if wait:
+        await_serving(service, wait)
     return service
 
 
-def _await_serving(service: RunningService, wait: float) -> None:
+def await_serving(service: RunningService, wait: float = 60.0) -> None:
+    """Return when the service says that it is ready. AssertionError with its log when it is not after `wait` seconds."""
     end = time.monotonic() + wait
     with grpc.insecure_channel(service.address, options=[("grpc.max_reconnect_backoff_ms", 200)]) as channel:
         health = health_pb2_grpc.HealthStub(channel)

@@ -1,4 +1,4 @@
-"""A training job through the trainer's RPC, with real processes on all sides: it runs, it is watched, it makes a release."""
+"""A training job through the trainer's RPC, with real processes: it runs, is watched, and makes a release."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import math
 
 import pytest
 
-from langptune.errors import AlreadyExists, Cancelled
-from langptune.v1 import trainer_pb2
+from langptune.errors import Aborted, AlreadyExists, Cancelled, FailedPrecondition, NotFound
+from langptune.v1 import trainer_pb2 as pb
 from tests.integration.trainer.world import Client, World, is_step
 
 
-async def test_a_job_trains_both_models_and_ends_in_a_release_that_can_be_published(world: World, client: Client) -> None:
+async def test_a_job_trains_both_models_and_its_release_is_published_and_rolled_back(world: World, client: Client) -> None:
     before = await client.live()
-    job = await client.create(world.spec(), "whole")
-    assert job.state == trainer_pb2.JOB_STATE_QUEUED
+    spec = world.spec()
+    job = await client.create(spec, "whole")
+    assert job.state == pb.JOB_STATE_QUEUED
     assert job.steps_total == 5
     assert job.resolved["rlso.samples"] == "2"
 
@@ -23,8 +24,7 @@ async def test_a_job_trains_both_models_and_ends_in_a_release_that_can_be_publis
 
     assert [event.sequence for event in live] == list(range(1, len(live) + 1))
     assert live[2:] == again
-    kinds = [event.WhichOneof("event") for event in live]
-    assert kinds == [
+    assert [event.WhichOneof("event") for event in live] == [
         *("state_changed", "state_changed", "validation_done"),
         *["step_done"] * 5,
         *("validation_done", "candidate_made", "state_changed"),
@@ -34,87 +34,80 @@ async def test_a_job_trains_both_models_and_ends_in_a_release_that_can_be_publis
     assert all(math.isfinite(value) for step in steps for value in step.metrics.values())
     assert steps[2].metrics["logprob_gap"] < 1e-3  # the encoder's log-probs are the trainer's
 
-    job = await client.get("whole")
-    assert (job.state, job.error, job.steps_done) == (trainer_pb2.JOB_STATE_SUCCEEDED, "", 5)
-    release = (await client.releases.GetRelease(trainer_pb2.GetReleaseRequest(release_id=job.release_id))).release
+    job = await client.create(spec, "whole")  # the same again: nothing happens
+    assert (job.state, job.error, job.steps_done) == (pb.JOB_STATE_SUCCEEDED, "", 5)
+    with pytest.raises(AlreadyExists):
+        await client.create(world.spec(seed=8), "whole")
+    with pytest.raises(FailedPrecondition):
+        await client.cancel("whole")
+
+    release = (await client.releases.GetRelease(pb.GetReleaseRequest(release_id=job.release_id))).release
     assert (release.parent_release_id, release.job_id, release.live) == (before.release_id, "whole", False)
-    assert release.encoder_version != before.encoder_version
-    assert release.decoder_version != before.decoder_version
-    assert release.validation.users == 4
-    assert release.validation.cutoff == 20
-    assert release.validation == [event for event in live if event.validation_done.label == "after"][0].validation_done.metrics
+    assert (release.validation.users, release.validation.cutoff) == (4, 20)
+    assert release.validation == next(event for event in live if event.validation_done.label == "after").validation_done.metrics
 
     # nothing is left of the job but its release's versions and its log
-    assert {version for version in world.stored("encoder") if "whole" in version} == {release.encoder_version}
-    assert {version for version in world.stored("decoder") if "whole" in version} == {release.decoder_version}
+    assert world.stored("encoder", "whole") == {release.encoder_version}
+    assert world.stored("decoder", "whole") == {release.decoder_version}
     assert sorted(path.name for path in (world.folder / "jobs" / "whole").iterdir()) == ["worker.lock", "worker.log"]
 
-
-async def test_a_job_can_be_created_twice_but_not_with_another_spec(world: World, client: Client) -> None:
-    spec = world.spec(outer_iterations=0, validation_users=2)
-    first = await client.create(spec, "twice")
-    await client.watch("twice")
-    again = await client.create(spec, "twice")
-    assert again.create_time == first.create_time
-    assert again.state == trainer_pb2.JOB_STATE_SUCCEEDED
-    with pytest.raises(AlreadyExists):
-        await client.create(world.spec(seed=8), "twice")
+    await _publish_and_roll_back(client, before.release_id, release.release_id)
 
 
-async def test_zero_shot_makes_a_release_of_the_parents_versions(world: World, client: Client) -> None:
+async def _publish_and_roll_back(client: Client, first: str, second: str) -> None:
+    with pytest.raises(Aborted) as aborted:
+        await client.publish(second, expected="r999")
+    assert aborted.value.etag == first
+    with pytest.raises(NotFound):
+        await client.publish("r999")
+    published = await client.publish(second, expected=first)
+    assert (published.release.live, published.previous_release_id) == (True, first)
+    assert (await client.live()).release_id == second
+    assert (await client.publish(second)).previous_release_id == second  # nothing changes
+    listed = await client.releases.ListReleases(pb.ListReleasesRequest(page_size=1))
+    assert [(release.release_id, release.live) for release in listed.releases] == [(second, True)]
+    rest = await client.releases.ListReleases(pb.ListReleasesRequest(page_token=listed.next_page_token))
+    assert first in [release.release_id for release in rest.releases]
+    for expected in (first, second, first):  # back, forward again, back
+        await client.releases.RollbackRelease(pb.RollbackReleaseRequest(reason="test"))
+        assert (await client.live()).release_id == expected
+
+
+async def test_the_history_itself_can_stand_for_the_user(world: World, client: Client) -> None:
     live = await client.live()
-    await client.create(world.spec(outer_iterations=0, profile_source=trainer_pb2.PROFILE_SOURCE_HISTORY), "zero")
-    events = await client.watch("zero")
-    before, after = (event.validation_done.metrics for event in events if event.HasField("validation_done"))
-    assert before == after
-    release_id = (await client.get("zero")).release_id
-    release = (await client.releases.GetRelease(trainer_pb2.GetReleaseRequest(release_id=release_id))).release
-    assert (release.encoder_version, release.decoder_version) == (live.encoder_version, live.decoder_version)
+    sizes = {"cl_batches": 1, "rlso_batches": 0, "final_cl_batches": 0}
+    await client.create(world.spec(profile_source=pb.PROFILE_SOURCE_HISTORY, **sizes), "no-profile")
+    events = await client.watch("no-profile")
+    assert events[-1].state_changed.state == pb.JOB_STATE_SUCCEEDED
+    release = (
+        await client.releases.GetRelease(pb.GetReleaseRequest(release_id=(await client.get("no-profile")).release_id))
+    ).release
+    assert release.encoder_version == live.encoder_version
+    assert release.decoder_version != live.decoder_version
 
 
-async def test_a_running_job_is_cancelled_after_its_step_and_leaves_nothing(world: World, client: Client) -> None:
-    await client.create(world.spec(cl_batches=1, rlso_batches=200), "called-off")
-    await client.watch("called-off", until=is_step(3))
-    await client.cancel("called-off")
-    events = await client.watch("called-off", after=4)
-    assert events[-1].state_changed.state == trainer_pb2.JOB_STATE_CANCELLED
-    job = await client.cancel("called-off")
-    assert (job.state, job.release_id) == (trainer_pb2.JOB_STATE_CANCELLED, "")
-    assert 3 <= job.steps_done < 50
-    assert not any("called-off" in version for kind in ("encoder", "decoder") for version in world.stored(kind))
-
-
-async def test_jobs_wait_for_their_turn_and_a_waiting_one_can_be_cancelled(world: World, client: Client) -> None:
-    await client.create(world.spec(cl_batches=0, rlso_batches=200), "first")
-    await client.create(world.spec(), "second")
-    await client.watch("first", until=is_step(1))
-    assert (await client.get("second")).state == trainer_pb2.JOB_STATE_QUEUED
-    assert (await client.cancel("second")).state == trainer_pb2.JOB_STATE_CANCELLED
-    await client.cancel("first")
-    await client.watch("first")
-    states = [event.state_changed.state for event in await client.watch("second")]
-    assert states == [trainer_pb2.JOB_STATE_QUEUED, trainer_pb2.JOB_STATE_CANCELLED]
-
-
-async def test_jobs_are_listed_newest_first_by_pages(world: World, client: Client) -> None:
-    for name in ("page-1", "page-2", "page-3"):
-        await client.create(world.spec(outer_iterations=0, validation_users=0), name)
-        await client.watch(name)
-    page = await client.jobs.ListTrainingJobs(trainer_pb2.ListTrainingJobsRequest(page_size=2))
-    assert [job.job_id for job in page.jobs] == ["page-3", "page-2"]
-    rest = await client.jobs.ListTrainingJobs(
-        trainer_pb2.ListTrainingJobsRequest(page_size=1, page_token=page.next_page_token)
-    )
-    assert [job.job_id for job in rest.jobs] == ["page-1"]
-
-
-async def test_a_watcher_that_leaves_is_let_go(world: World, client: Client) -> None:
-    await client.create(world.spec(cl_batches=0, rlso_batches=200), "left")
-    watching = asyncio.create_task(client.watch("left"))
-    await client.watch("left", until=is_step(1))
-    watching.cancel()
+async def test_jobs_wait_for_their_turn_and_are_cancelled_leaving_nothing(world: World, client: Client) -> None:
+    await client.create(world.spec(cl_batches=1, rlso_batches=500, validation_users=0), "long")
+    await client.create(world.spec(), "waiting")
+    leaving = asyncio.create_task(client.watch("long"))
+    await client.watch("long", until=is_step(3))
+    leaving.cancel()  # a watcher that leaves disturbs no one
     with pytest.raises((asyncio.CancelledError, Cancelled)):
-        await watching
-    assert (await client.get("left")).state == trainer_pb2.JOB_STATE_RUNNING
-    await client.cancel("left")
-    await client.watch("left")
+        await leaving
+
+    assert (await client.get("waiting")).state == pb.JOB_STATE_QUEUED
+    assert (await client.cancel("waiting")).state == pb.JOB_STATE_CANCELLED
+    states = [event.state_changed.state for event in await client.watch("waiting")]
+    assert states == [pb.JOB_STATE_QUEUED, pb.JOB_STATE_CANCELLED]
+    page = await client.jobs.ListTrainingJobs(pb.ListTrainingJobsRequest(page_size=1))
+    assert [job.job_id for job in page.jobs] == ["waiting"]
+    page = await client.jobs.ListTrainingJobs(pb.ListTrainingJobsRequest(page_size=1, page_token=page.next_page_token))
+    assert [job.job_id for job in page.jobs] == ["long"]
+
+    await client.cancel("long")
+    events = await client.watch("long", after=4)
+    assert events[-1].state_changed.state == pb.JOB_STATE_CANCELLED
+    job = await client.cancel("long")
+    assert (job.state, job.release_id) == (pb.JOB_STATE_CANCELLED, "")
+    assert 3 <= job.steps_done < 100
+    assert not world.stored("encoder", "long") | world.stored("decoder", "long")

@@ -14,7 +14,7 @@ from langptune.data.dataset import Dataset
 from langptune.local.process import free_port
 from langptune.rpc import open_channel
 from langptune.v1 import decoder_pb2, decoder_pb2_grpc, trainer_pb2, trainer_pb2_grpc
-from tests.support.processes import ROOT, RunningService, start_service
+from tests.support.processes import ROOT, RunningService, await_serving, start_service
 
 ENDED = {trainer_pb2.JOB_STATE_SUCCEEDED, trainer_pb2.JOB_STATE_FAILED, trainer_pb2.JOB_STATE_CANCELLED}
 MODELS = ROOT / "samples" / "models"
@@ -49,6 +49,11 @@ class Client:
                 break
         return events
 
+    async def publish(self, release_id: str, expected: str = "") -> trainer_pb2.PublishReleaseResponse:
+        request = trainer_pb2.PublishReleaseRequest(release_id=release_id, expected_live_release_id=expected, reason="test")
+        answer: trainer_pb2.PublishReleaseResponse = await self.releases.PublishRelease(request)
+        return answer
+
     async def live(self) -> trainer_pb2.Release:
         return (await self.releases.GetLiveRelease(trainer_pb2.GetLiveReleaseRequest())).release
 
@@ -71,12 +76,14 @@ class World:
             "LANGPTUNE_JOBS_FOLDER": str(folder / "jobs"),
             "LANGPTUNE_CHECKPOINT_SECONDS": "0",
             "LANGPTUNE_POLL_SECONDS": "0.1",
-            "LANGPTUNE_OUTAGE_SECONDS": "5",
+            "LANGPTUNE_OUTAGE_SECONDS": "3",
             "LANGPTUNE_MAX_RESTARTS": "1",
             "PYTHONWARNINGS": "default",
         }
-        self.encoder = start_service("encoder", folder, self.env)
-        self.decoder = start_service("decoder", folder, self.env)
+        self.encoder = start_service("encoder", folder, self.env, wait=0)
+        self.decoder = start_service("decoder", folder, self.env, wait=0)
+        await_serving(self.encoder)
+        await_serving(self.decoder)
         self.env |= {"LANGPTUNE_ENCODER_ADDRESS": self.encoder.address, "LANGPTUNE_DECODER_ADDRESS": self.decoder.address}
         self.trainer: RunningService = self.start_trainer()
 
@@ -85,14 +92,17 @@ class World:
         return self.trainer
 
     def stop(self) -> None:
-        for service in (self.trainer, self.encoder, self.decoder):
-            if service.process.poll() is None:
-                service.terminate()
+        running = [service for service in (self.trainer, self.encoder, self.decoder) if service.process.poll() is None]
+        for service in running:
+            service.process.terminate()
+        for service in running:
+            service.process.wait(30)
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
         channel = open_channel(self.trainer.address)
         try:
+            await channel.ready(10.0)  # a restarted trainer: gRPC may still be waiting before it tries the address again
             yield Client(channel)
         finally:
             await channel.close()
@@ -122,9 +132,9 @@ class World:
     def worker_log(self, job_id: str) -> str:
         return (self.folder / "jobs" / job_id / "worker.log").read_text()
 
-    def stored(self, kind: str) -> set[str]:
-        """Versions in the weights store."""
-        return {path.parent.name for path in (self.folder / "weights" / kind).glob("*/manifest.json")}
+    def stored(self, kind: str, job_id: str) -> set[str]:
+        """The job's versions in the weights store."""
+        return {path.parent.name for path in (self.folder / "weights" / kind).glob(f"job-{job_id}-*/manifest.json")}
 
 
 def is_step(number: int) -> Callable[[trainer_pb2.TrainingEvent], bool]:

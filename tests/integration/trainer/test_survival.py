@@ -1,0 +1,69 @@
+"""What a job lives through: the trainer killed, the trainer stopped, the worker killed, the encoder gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from langptune.errors import Unavailable
+from langptune.v1 import trainer_pb2 as pb
+from tests.integration.trainer.world import Client, World, await_gone, is_step
+from tests.support.processes import start_service
+
+
+async def test_a_job_outlives_a_killed_trainer_a_stopped_trainer_and_a_killed_worker(world: World) -> None:
+    async with world.client() as client:
+        await client.create(world.spec(rlso_batches=30, final_cl_batches=0, validation_users=2), "tough")
+        first = await client.watch("tough", until=is_step(1))
+        pid = world.worker_pid("tough")
+
+    world.trainer.kill()  # the worker goes on, and the next trainer follows it
+    world.start_trainer()
+    async with world.client() as client:
+        events = await client.watch("tough", until=is_step(4))
+        assert events[: len(first)] == first
+        assert world.worker_pid("tough") == pid
+
+    assert world.trainer.terminate() == 0  # the worker finishes its step and hands the job back
+    await_gone(pid)
+    assert not world.stored("encoder", "tough") | world.stored("decoder", "tough")
+    world.start_trainer()
+    async with world.client() as client:
+        handed_back = max(event.step_done.step for event in await client.watch("tough", until=_queued_again))
+        events = await client.watch("tough", until=is_step(handed_back + 2))
+        steps = [event.step_done.step for event in events if event.HasField("step_done")]
+        assert steps == list(range(1, handed_back + 3))  # no step was done twice
+        assert world.worker_pid("tough") != pid
+
+        os.kill(world.worker_pid("tough"), signal.SIGKILL)
+        events = await client.watch("tough")
+        assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+        messages = [event.state_changed.message for event in events if event.HasField("state_changed")]
+        assert any("was ended by signal 9; restart 1 of 1 goes on from the checkpoint" in message for message in messages)
+        job = await client.get("tough")
+        assert (job.state, job.steps_done) == (pb.JOB_STATE_SUCCEEDED, 32)
+        labels = [event.validation_done.label for event in events if event.HasField("validation_done")]
+        assert labels == ["before", "after"]
+        assert len(world.stored("encoder", "tough")) == len(world.stored("decoder", "tough")) == 1
+
+
+def _queued_again(event: pb.TrainingEvent) -> bool:
+    return event.state_changed.state == pb.JOB_STATE_QUEUED and event.sequence > 1
+
+
+async def test_a_job_without_an_encoder_fails_with_a_sentence(world: World, client: Client) -> None:
+    await client.create(world.spec(rlso_batches=500, validation_users=0), "alone")
+    await client.watch("alone", until=is_step(3))
+    world.encoder.kill()
+    try:
+        with pytest.raises(Unavailable):
+            await client.publish((await client.live()).release_id)
+        await client.watch("alone")
+        job = await client.get("alone")
+        assert job.state == pb.JOB_STATE_FAILED
+        assert job.error.startswith("the encoder did not answer for 3 s: ")
+        assert not world.stored("encoder", "alone") | world.stored("decoder", "alone")
+    finally:
+        world.encoder = start_service("encoder", world.folder, world.env, port=world.encoder.port)
