@@ -14,6 +14,7 @@ from rich.table import Table
 
 from langptune.cli.output import (
     DEFAULT_GATEWAY,
+    MAX_SEED,
     GatewayOption,
     JsonOption,
     check_address,
@@ -56,7 +57,7 @@ def evaluate(
     split: Annotated[Split, typer.Option(help="Which users.")] = Split.TEST,
     users: Annotated[int, typer.Option(min=0, help="The first so many of them; 0 for all.")] = 0,
     samples: Annotated[int, typer.Option(min=1, max=64, help="Profiles per user; a user's score is their mean.")] = 4,
-    seed: Annotated[int, typer.Option(min=0, help="Of the sampled profiles.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the sampled profiles.")] = 0,
     cutoff: Annotated[int, typer.Option(min=1, max=1_000, help="Places that count.")] = 20,
     profile_source: Annotated[Source, typer.Option(help="history: rank by the raw history's text.")] = Source.PROFILE,
     out: Annotated[Path | None, typer.Option(help="Write everything, per-user scores included, to this JSON file.")] = None,

@@ -27,6 +27,8 @@ GatewayOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 DEFAULT_GATEWAY = "127.0.0.1:50051"
+MAX_SEED = 2**32 - 1
+MAX_COUNT = 1_000_000_000
 
 console = Console()
 messages = Console(stderr=True)

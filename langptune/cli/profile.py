@@ -16,7 +16,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from langptune.cli.output import DEFAULT_GATEWAY, GatewayOption, JsonOption, connect, console, messages, print_json, run
+from langptune.cli.output import DEFAULT_GATEWAY, MAX_SEED, GatewayOption, JsonOption, connect, console, messages, print_json, run
 from langptune.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def get(user: UserArgument, gateway: GatewayOption = DEFAULT_GATEWAY, as_json: J
 def refresh(
     user: UserArgument,
     overwrite_edited: Annotated[bool, typer.Option(help="Replace a profile even if the user has edited it.")] = False,
-    seed: Annotated[int | None, typer.Option(min=0, help="For a repeatable text.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=MAX_SEED, help="For a repeatable text.")] = None,
     gateway: GatewayOption = DEFAULT_GATEWAY,
     as_json: JsonOption = False,
 ) -> None:
@@ -96,7 +96,7 @@ def history(user: UserArgument, gateway: GatewayOption = DEFAULT_GATEWAY, as_jso
 @app.command()
 def restore(
     user: UserArgument,
-    revision: Annotated[int, typer.Argument(help="Revision to go back to.")],
+    revision: Annotated[int, typer.Argument(min=1, max=1_000_000_000, help="Revision to go back to.")],
     gateway: GatewayOption = DEFAULT_GATEWAY,
     as_json: JsonOption = False,
 ) -> None:

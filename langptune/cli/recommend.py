@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def recommend(
     user: Annotated[str, typer.Argument(help="User id.")],
-    k: Annotated[int, typer.Option("-k", "--count", help="How many items, 1 to 100.")] = 10,
+    k: Annotated[int, typer.Option("-k", "--count", min=1, max=100, help="How many items.")] = 10,
     gateway: GatewayOption = DEFAULT_GATEWAY,
     as_json: JsonOption = False,
 ) -> None:

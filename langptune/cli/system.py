@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -64,6 +65,7 @@ def demo(
 
 async def _up(settings: LocalSettings, as_json: bool) -> None:
     from langptune.local import LocalSystem
+    from langptune.local.settings import SERVICES
 
     def started(service: str, address: str) -> None:
         if not as_json:
@@ -71,7 +73,10 @@ async def _up(settings: LocalSettings, as_json: bool) -> None:
 
     async with LocalSystem(settings, on_started=started) as system:
         if as_json:
-            print_json({"gateway": system.gateway_address, "pids": system.pids(), "home": str(settings.home.absolute())})
+            addresses = {service: settings.address(service) for service in SERVICES}
+            home = str(settings.home.absolute())
+            print_json({"gateway": system.gateway_address, "addresses": addresses, "pids": system.pids(), "home": home})
+            sys.stdout.flush()
         else:
             console.print(f"Ready: {system.gateway_address}. Logs: {settings.home / 'logs'}. Ctrl-C stops it.", highlight=False)
         raise await system.died()

@@ -12,6 +12,8 @@ from rich.table import Table
 from langptune.cli.events import event_line, step_figures
 from langptune.cli.output import (
     DEFAULT_GATEWAY,
+    MAX_COUNT,
+    MAX_SEED,
     GatewayOption,
     JsonOption,
     connect,
@@ -34,14 +36,22 @@ JobArgument = Annotated[str, typer.Argument(help="Job id.")]
 def start(
     dataset: Annotated[Path, typer.Argument(help="Folder of a prepared data set that the trainer can read.")],
     preset: Annotated[str, typer.Option(help="Named hyperparameters.")] = "sample",
-    seed: Annotated[int, typer.Option(min=0, help="Of everything that is random in the job.")] = 0,
-    outer_iterations: Annotated[int | None, typer.Option(min=0, help="K: outer iterations of Algorithm 1.")] = None,
-    cl_batches: Annotated[int | None, typer.Option(min=0, help="J: contrastive batches per outer iteration.")] = None,
-    rlso_batches: Annotated[int | None, typer.Option(min=0, help="T: RLSO batches per outer iteration.")] = None,
-    final_cl_batches: Annotated[int | None, typer.Option(min=0, help="Contrastive batches after the last RLSO batch.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of everything that is random in the job.")] = 0,
+    outer_iterations: Annotated[
+        int | None, typer.Option(min=0, max=MAX_COUNT, help="K: outer iterations of Algorithm 1.")
+    ] = None,
+    cl_batches: Annotated[
+        int | None, typer.Option(min=0, max=MAX_COUNT, help="J: contrastive batches per outer iteration.")
+    ] = None,
+    rlso_batches: Annotated[int | None, typer.Option(min=0, max=MAX_COUNT, help="T: RLSO batches per outer iteration.")] = None,
+    final_cl_batches: Annotated[
+        int | None, typer.Option(min=0, max=MAX_COUNT, help="Contrastive batches after the last RLSO batch.")
+    ] = None,
     profile_source: Annotated[str | None, typer.Option(help="profile, or history (NoProfile in the paper).")] = None,
     parent: Annotated[str, typer.Option(help="Release to start from; default: the live one.")] = "",
-    validation_users: Annotated[int | None, typer.Option(min=0, help="Users to measure the candidate on, at most.")] = None,
+    validation_users: Annotated[
+        int | None, typer.Option(min=0, max=MAX_COUNT, help="Users to measure the candidate on, at most.")
+    ] = None,
     override: Annotated[list[str] | None, typer.Option("--set", help="Another hyperparameter, as NAME=VALUE.")] = None,
     job_id: Annotated[str, typer.Option(help="Chosen by you, for starting at most once.")] = "",
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and show rewards and metrics as they come.")] = False,

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -18,25 +15,7 @@ import pytest
 from langptune.errors import FailedPrecondition
 from langptune.local import LocalSettings, LocalSystem, ServiceDied
 from langptune.local.process import Child
-
-
-@contextmanager
-def running_up(home: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, int]]]:
-    """`langptune up --json` once it is ready, and the process ids that it has started."""
-    command = [sys.executable, "-m", "langptune.cli", "up", "--ports", "auto", "--json", "--home", str(home)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        told = ""
-        for line in process.stdout:
-            told += line
-            if line == "}\n":
-                break
-        assert told, process.stderr.read() if process.stderr else ""
-        yield process, json.loads(told)["pids"]
-    finally:
-        process.kill()
-        process.communicate()
+from tests.support.system import running_system
 
 
 def running(pid: int) -> bool:
@@ -47,7 +26,7 @@ def running(pid: int) -> bool:
         return False
 
 
-def alive(pids: dict[str, int]) -> list[str]:
+def alive(pids: Mapping[str, int]) -> list[str]:
     return [name for name, pid in pids.items() if running(pid)]
 
 
@@ -60,14 +39,16 @@ def until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def test_a_killed_supervisor_leaves_no_orphans(tmp_path: Path) -> None:
-    with running_up(tmp_path) as (process, pids):
+    with running_system(tmp_path) as system:
+        process, pids = system.process, system.pids
         assert set(pids) == {"redis", "encoder", "decoder", "trainer", "gateway"} == set(alive(pids))
         process.send_signal(signal.SIGKILL)
         assert until(lambda: alive(pids) == [], 30), alive(pids)
 
 
 def test_a_service_that_is_killed_is_named_and_the_rest_is_stopped(tmp_path: Path) -> None:
-    with running_up(tmp_path) as (process, pids):
+    with running_system(tmp_path) as system:
+        process, pids = system.process, system.pids
         os.kill(pids["decoder"], signal.SIGKILL)
         _, said = process.communicate(timeout=60)
         assert process.returncode == 1

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from langptune.cli import main
 from langptune.local.process import free_port
+from tests.support.system import Run, command_line
 
 COMMANDS = [
     "up",
@@ -37,29 +34,9 @@ COMMANDS = [
 ]
 
 
-@dataclass(frozen=True)
-class Done:
-    """What one run of the command line left behind."""
-
-    code: object
-    stdout: str
-    stderr: str
-
-
-Run = Callable[..., Done]
-
-
 @pytest.fixture
 def langptune(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """The entry point, called as the shell would."""
-
-    def call(*arguments: str) -> Done:
-        monkeypatch.setattr("sys.argv", ["langptune", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return Done(ended.value.code, *capsys.readouterr())
-
-    return call
+    return command_line(monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -90,8 +67,7 @@ def test_an_absent_gateway_is_one_sentence_with_a_hint(langptune: Run) -> None:
 
 def test_an_error_is_json_where_json_was_asked_for(langptune: Run) -> None:
     failed = langptune("profile", "get", "u1", "--json", "--gateway", "nowhere")
-    assert failed.code == 1
-    told = json.loads(failed.stderr)["error"]
+    told = failed.error()
     assert (told["code"], told["field"]) == ("INVALID_ARGUMENT", "--gateway")
 
 

@@ -1,0 +1,125 @@
+"""The main job through the command line, on real processes: import, profile, ranking, edit, training, evaluation, releases."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from langptune.data.dataset import Dataset
+from samples.dataset import make_dataset
+from tests.support.system import Done, Run, RunningSystem, command_line, running_system
+
+TINY_JOB = (
+    *("--cl-batches", "1", "--rlso-batches", "1", "--final-cl-batches", "0", "--validation-users", "4"),
+    *("--set", "rlso.histories=2", "--set", "rlso.samples=2", "--set", "contrastive.batch_size=4"),
+)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return make_dataset(tmp_path_factory.mktemp("world"), items=120, users=80)
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
+    with running_system(tmp_path_factory.mktemp("home")) as running:
+        yield running
+
+
+@pytest.fixture
+def lp(system: RunningSystem, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """A command against the running gateway, with --json."""
+    call = command_line(monkeypatch, capsys)
+    monkeypatch.setenv("LANGPTUNE_GATEWAY", system.gateway)
+    for service, address in system.addresses.items():
+        monkeypatch.setenv(f"LANGPTUNE_{service.upper()}_ADDRESS", address)
+
+    def run(*arguments: str) -> Done:
+        return call(*arguments, "--json")
+
+    return run
+
+
+def test_the_whole_story(lp: Run, world: Dataset, tmp_path: Path) -> None:
+    session = world.sessions("test")[0]
+    user = session.user_id
+    import_everything(lp, world)
+    read_and_edit_the_profile(lp, user, {entry.item.item_id for entry in session.history})
+    candidate = train_and_evaluate(lp, world, tmp_path / "evaluation.json")
+    publish_and_roll_back(lp, user, candidate)
+
+
+def import_everything(lp: Run, world: Dataset) -> None:
+    folder = str(world.folder)
+    items = lp("import", "items", folder).json()
+    assert (items["imported"], items["rejected"], items["catalogue_size"]) == (120, 0, 120)
+    interactions = lp("import", "interactions", folder).json()
+    assert (interactions["recorded"], interactions["rejected"], interactions["users"]) == (320, 0, 80)
+    assert lp("import", "items", folder).json()["unchanged"] == 120
+    assert lp("import", "interactions", folder).json()["unchanged"] == 320
+
+
+def read_and_edit_the_profile(lp: Run, user: str, seen: set[str]) -> None:
+    assert lp("recommend", user).json()["basis"] == "history"
+    assert lp("recommend", "nobody").json()["basis"] == "popularity"
+    assert lp("profile", "get", user).error()["code"] == "NOT_FOUND"
+
+    written = lp("profile", "refresh", user, "--seed", "1").json()
+    assert (written["revision"], written["origin"], written["versions"]["release_id"]) == (1, "generated", "r1")
+    ranking = lp("recommend", user, "-k", "100").json()
+    assert ranking["basis"] == "profile"
+    assert not seen & {place["item"]["item_id"] for place in ranking["items"]}
+
+    edited = lp("profile", "edit", user, "--text", "The user enjoys western films and desert settings.").json()
+    assert (edited["revision"], edited["origin"]) == (2, "edited")
+    followed = lp("recommend", user, "-k", "100").json()
+    assert followed["profile_revision"] == 2
+    assert [place["item"]["item_id"] for place in followed["items"]] != [place["item"]["item_id"] for place in ranking["items"]]
+
+    conflict = lp("profile", "edit", user, "--text", "Too late.", "--etag", written["etag"]).error()
+    assert (conflict["code"], conflict["etag"]) == ("ABORTED", edited["etag"])
+    assert lp("profile", "refresh", user).error()["reason"] == "PROFILE_EDITED"
+    restored = lp("profile", "restore", user, "1").json()
+    assert (restored["revision"], restored["origin"], restored["text"]) == (3, "restored", written["text"])
+    assert [revision["revision"] for revision in lp("profile", "history", user).json()] == [3, 2, 1]
+
+
+def train_and_evaluate(lp: Run, world: Dataset, out: Path) -> str:
+    job = lp("train", "start", str(world.folder), *TINY_JOB, "--watch").json()
+    assert (job["state"], job["steps_done"], job["steps_total"], job["release_id"]) == ("succeeded", 2, 2, "r2")
+    assert [each["job_id"] for each in lp("train", "list").json()] == [job["job_id"]]
+    report = lp(
+        *("evaluate", str(world.folder), "--release", "r2", "--against", "r1", "--users", "8", "--samples", "2"),
+        *("--out", str(out)),
+    ).json()
+    assert report["users"] == 8
+    assert set(report["releases"]) == {"r1", "r2"}
+    assert set(report["baselines"]) == {"Random", "Most Popular"}
+    assert 0.0 <= report["comparison"]["ndcg"]["p_value"] <= 1.0
+    assert len(json.loads(out.read_text())["per_user"]["r2"]["ndcg"]) == 8
+    return str(job["release_id"])
+
+
+def publish_and_roll_back(lp: Run, user: str, candidate: str) -> None:
+    assert lp("releases", "publish", candidate, "--expected", "r7").error()["code"] == "ABORTED"
+    published = lp("releases", "publish", candidate, "--expected", "r1").json()
+    assert (published["release"]["live"], published["previous_release_id"]) == (True, "r1")
+    assert lp("recommend", user).json()["versions"]["release_id"] == candidate
+    assert lp("profile", "refresh", user, "--overwrite-edited").json()["versions"]["release_id"] == candidate
+    assert lp("releases", "rollback").json()["release"]["release_id"] == "r1"
+    assert lp("recommend", user).json()["versions"]["release_id"] == "r1"
+    assert [(each["release_id"], each["live"]) for each in lp("releases", "list").json()] == [("r2", False), ("r1", True)]
+
+
+def test_bad_input_is_refused_by_name(lp: Run, tmp_path: Path) -> None:
+    assert lp("recommend", "two words").error()["field"] == "user_id"
+    assert lp("profile", "edit", "u1", "--text", "x" * 1_000_000).error()["field"] == "text"
+    assert lp("profile", "edit", "u1", "--text", "a\x00b").error()["field"] == "text"
+    assert lp("releases", "publish", "r99").error()["code"] == "NOT_FOUND"
+    assert lp("train", "start", str(tmp_path)).error()["code"] == "FAILED_PRECONDITION"
+    assert lp("train", "watch", "no-job").error()["code"] == "NOT_FOUND"
+    unknown = lp("train", "start", str(tmp_path), "--set", "rlso.colour=red").error()
+    assert unknown["code"] in ("INVALID_ARGUMENT", "FAILED_PRECONDITION")
