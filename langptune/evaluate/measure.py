@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
+from google.protobuf.message import Message
 
 from langptune.client import Versions
 from langptune.convert import history_to_proto
@@ -22,6 +23,8 @@ from langptune.v1 import decoder_pb2, decoder_pb2_grpc, encoder_pb2, encoder_pb2
 OnProgress = Callable[[str, int, int], None]  # (phase, done, total), in texts
 HISTORIES_PER_CALL = 32
 QUERIES_PER_CALL = 256
+BYTES_PER_CALL = 8 << 20  # half of what a service takes
+MessageT = TypeVar("MessageT", bound=Message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +96,10 @@ class Evaluator:
         options = self.options
         texts: list[tuple[str, ...]] = [()] * len(sessions)
         tokens = done = 0
-        for number, first in enumerate(range(0, len(sessions), HISTORIES_PER_CALL)):
-            part = sessions[first : first + HISTORIES_PER_CALL]
+        histories = [history_to_proto(session.history) for session in sessions]
+        for number, (first, part) in enumerate(_calls(histories, HISTORIES_PER_CALL)):
             request = encoder_pb2.SampleRolloutsRequest(
-                histories=[history_to_proto(session.history) for session in part],
+                histories=part,
                 samples_per_history=options.samples,
                 encoder_version=version,
                 options=encoder_pb2.GenerationOptions(max_new_tokens=options.max_new_tokens, seed=_seed(options.seed, number)),
@@ -124,10 +127,8 @@ class Evaluator:
         ]
         found: list[decoder_pb2.TargetRanks] = []
         catalogue_size = 0
-        for first in range(0, len(queries), QUERIES_PER_CALL):
-            request = decoder_pb2.RankTargetsRequest(
-                queries=queries[first : first + QUERIES_PER_CALL], decoder_version=version, cutoff=self.options.cutoff
-            )
+        for _, part in _calls(queries, QUERIES_PER_CALL):
+            request = decoder_pb2.RankTargetsRequest(queries=part, decoder_version=version, cutoff=self.options.cutoff)
             response = await self._decoder.RankTargets(request, timeout=self.options.call_timeout)
             found += response.results
             catalogue_size = response.catalogue_size
@@ -141,6 +142,17 @@ class Evaluator:
             truncated=sum(ranks.truncated for ranks in found),
             profile_tokens=tokens,
         )
+
+
+def _calls(messages: Sequence[MessageT], count: int) -> Iterator[tuple[int, list[MessageT]]]:
+    """Neighbours together, at most `count` and about BYTES_PER_CALL of them; each with the place of its first."""
+    first, size = 0, 0
+    for at, message in enumerate(messages):
+        size += message.ByteSize()
+        if at > first and (at - first == count or size > BYTES_PER_CALL):
+            yield first, list(messages[first:at])
+            first, size = at, message.ByteSize()
+    yield first, list(messages[first:])
 
 
 def _seed(seed: int, call: int) -> int:
