@@ -23,7 +23,7 @@ class EncoderSettings(ServiceSettings, WeightsSettings):
     encoder_resident_versions: int = Field(4, ge=1, le=64, description="weights versions that are held in memory at once")
     encoder_max_pending: int = Field(64, ge=1, le=10_000, description="calls that may run or wait at once; more are refused")
     encoder_retry_after: float = Field(1.0, ge=0.01, le=600, description="seconds that a refused caller is told to wait")
-    encoder_batch_rows: int = Field(256, ge=1, le=4_096, description="profiles that are written at once in one batch")
+    encoder_batch_rows: int = Field(128, ge=1, le=4_096, description="profiles that are written at once in one batch")
     encoder_batch_tokens: int = Field(
         262_144, ge=1_024, description="tokens (prompts and limits of length) of one batch; bounds its key-value cache"
     )

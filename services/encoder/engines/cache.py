@@ -20,7 +20,7 @@ class GrowingLayer(DynamicLayer):
     """`keys` and `values` [rows, heads, length, head size] are views of the filled part of larger buffers."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # transformers annotates in part
         self._buffers: tuple[Tensor, Tensor] | None = None  # [rows, heads, capacity, head size] each
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
