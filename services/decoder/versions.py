@@ -191,8 +191,8 @@ class VersionPool:
         log.info("version left memory", version=found.version)
 
     def _trim(self) -> None:
-        """Retire the versions used longest ago until no more than the setting are left; those in use stay."""
-        idle = [found for found in self._resident.values() if not found.in_use]
+        """Retire the versions used longest ago until no more than the setting are left; those in use and the newest stay."""
+        idle = [found for found in list(self._resident.values())[:-1] if not found.in_use]
         for found in idle[: max(0, len(self._resident) - self._settings.decoder_max_resident_versions)]:
             self.retire(found)
 

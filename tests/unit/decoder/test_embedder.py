@@ -1,0 +1,135 @@
+"""The embedder, its planning by length, and the worker and cache around it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+
+from langptune.errors import FailedPrecondition
+from services.decoder.embedder import Embedder
+from services.decoder.settings import DecoderSettings
+from services.decoder.worker import EmbeddingWorker, QueryEmbedder
+from tests.unit.decoder.conftest import Models
+
+TEXTS = ["space robot", "love " * 30, "", "quiet island in winter", "war " * 100, "ghost"]
+
+
+@pytest.fixture
+def embedder(models: Models, settings: DecoderSettings) -> Embedder:
+    return Embedder.load(str(models.first), settings)
+
+
+def test_vectors_are_those_of_the_model_normalised(embedder: Embedder, models: Models) -> None:
+    expected = SentenceTransformer(str(models.first), device="cpu").encode(TEXTS, normalize_embeddings=True)
+    vectors = embedder.embed(TEXTS)
+    assert vectors.dtype == np.float32
+    assert vectors.shape == (6, embedder.dimensions)
+    np.testing.assert_allclose(vectors, expected, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-6)
+
+
+def test_a_text_over_the_limit_is_reported_and_its_end_not_read(embedder: Embedder) -> None:
+    """ "war " * 100 has 102 tokens with [CLS] and [SEP]; the model reads 64; "war " * 62 has exactly 64."""
+    (batch,) = embedder.plan(["war " * 100])
+    assert batch.truncated == [True]
+    (batch,) = embedder.plan(["war " * 62])
+    assert batch.truncated == [False]
+    np.testing.assert_array_equal(embedder.embed(["war " * 100 + "love"]), embedder.embed(["war " * 100]))
+
+
+def test_the_setting_lowers_the_limit_of_the_model(models: Models, settings: DecoderSettings) -> None:
+    short = Embedder.load(str(models.first), settings.model_copy(update={"embedder_max_tokens": 8}))
+    assert [batch.truncated for batch in short.plan(["war " * 6, "war " * 7])] == [[True, False]]
+    np.testing.assert_allclose(short.embed(["war " * 7]), short.embed(["war " * 6]), atol=1e-6)
+    assert short.recipe != Embedder.load(str(models.first), settings).recipe
+
+
+def test_batches_hold_texts_of_like_length_within_the_budget(models: Models, settings: DecoderSettings) -> None:
+    """Lengths with [CLS] and [SEP]: 12, 3, 7, 3, 4. A budget of 14 padded tokens takes 12 | 7 + 4 (2 x 7) | 3 + 3."""
+    embedder = Embedder.load(str(models.first), settings.model_copy(update={"embed_batch_tokens": 14}))
+    plan = embedder.plan(["war " * 10, "war", "war " * 5, "love", "war " * 2])
+    assert [sorted(batch.positions) for batch in plan] == [[0], [2, 4], [1, 3]]
+    assert embedder.plan([]) == []
+
+
+def test_a_folder_without_a_model_is_a_sentence(tmp_path: Path, settings: DecoderSettings) -> None:
+    with pytest.raises(FailedPrecondition, match="does not exist"):
+        Embedder.load(str(tmp_path / "nowhere"), settings)
+    with pytest.raises(FailedPrecondition, match=r"no config\.json"):
+        Embedder.load(str(tmp_path), settings)
+    (tmp_path / "config.json").write_text("{not json")
+    with pytest.raises(FailedPrecondition, match="cannot be loaded"):
+        Embedder.load(str(tmp_path), settings)
+
+
+def test_a_model_of_nans_is_refused(models: Models, settings: DecoderSettings) -> None:
+    model = SentenceTransformer(str(models.first), device="cpu")
+    for parameter in model.parameters():
+        parameter.data.fill_(float("nan"))
+    with pytest.raises(FailedPrecondition, match="not numbers"):
+        Embedder(model, max_tokens=64, batch_tokens=64).embed(["war"])
+
+
+class CountingEmbedder(Embedder):
+    """Notes the batches that it is given."""
+
+    def __init__(self, model: SentenceTransformer) -> None:
+        super().__init__(model, max_tokens=64, batch_tokens=4_096)
+        self.batches: list[list[str]] = []
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.batches.append(list(texts))
+        return super().embed(texts)
+
+
+@pytest.fixture
+def counting(models: Models) -> CountingEmbedder:
+    return CountingEmbedder(SentenceTransformer(str(models.first), device="cpu"))
+
+
+async def test_the_worker_answers_in_order_and_embeds_equal_texts_once(counting: CountingEmbedder) -> None:
+    worker = EmbeddingWorker(counting)
+    told: list[int] = []
+    results = await worker.embed([*TEXTS, *TEXTS], told.append)
+    worker.close()
+    assert sum(map(len, counting.batches)) == len(TEXTS) == sum(told)
+    np.testing.assert_allclose(np.array([result.vector for result in results[:6]]), counting.embed(TEXTS), atol=1e-6)
+    assert all(np.array_equal(a.vector, b.vector) for a, b in zip(results[:6], results[6:], strict=True))
+    assert [result.truncated for result in results[:6]] == [False, False, False, False, True, False]
+
+
+async def test_queries_that_come_together_share_a_batch_and_are_cached(counting: CountingEmbedder) -> None:
+    worker = EmbeddingWorker(counting)
+    queries = QueryEmbedder(worker, cache_size=10)
+    await asyncio.gather(*(queries.one(f"robot {word}") for word in ("war", "love", "war", "ghost", "love")))
+    assert [len(batch) for batch in counting.batches] == [3]
+    await queries.one("robot war")
+    await queries.many(["robot love", "robot ghost", "moon"])
+    assert counting.batches[1:] == [["moon"]]
+    worker.close()
+
+
+async def test_the_cache_forgets_what_was_used_longest_ago(counting: CountingEmbedder) -> None:
+    worker = EmbeddingWorker(counting)
+    queries = QueryEmbedder(worker, cache_size=2)
+    for text in ("war", "love", "war", "moon", "war", "love"):
+        await queries.one(text)
+    assert counting.batches == [["war"], ["love"], ["moon"], ["love"]]
+    worker.close()
+
+
+async def test_a_failing_embedder_fails_the_queries_that_waited_and_no_others(counting: CountingEmbedder) -> None:
+    worker = EmbeddingWorker(counting)
+    queries = QueryEmbedder(worker, cache_size=2)
+    healthy, counting._model = counting._model, None  # type: ignore[assignment]  # a model that is gone
+    answers = await asyncio.gather(queries.one("war"), queries.one("love"), return_exceptions=True)
+    assert all(isinstance(answer, AttributeError) for answer in answers)
+    counting._model = healthy
+    assert (await queries.one("war")).vector.shape == (16,)
+    worker.close()
