@@ -125,7 +125,7 @@ def _target_ids(folder: Path) -> list[str]:
 
 def _checked_job_id(job_id: str) -> str:
     if not job_id:
-        return f"job-{uuid.uuid4().hex[:12]}"
+        return uuid.uuid4().hex[:12]
     if len(job_id) > MAX_JOB_ID:
         raise InvalidArgument("job_id", f"must be at most {MAX_JOB_ID} characters long")
     return check_id("job_id", job_id)

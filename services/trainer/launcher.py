@@ -2,7 +2,8 @@
 
 A worker outlives the trainer that started it: it runs in a session of its own and logs into its job's folder. Whether it is
 alive is told by a file lock that it holds, not by a process id: the kernel drops the lock when the process ends, however it
-ends, so any later trainer can ask, and no two workers can ever train the same job on this machine.
+ends, so any later trainer can ask, and no two workers can ever train the same job on this machine. Trainers on several machines
+need another launcher.
 """
 
 from __future__ import annotations

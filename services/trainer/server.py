@@ -19,6 +19,7 @@ from services.trainer.cleaning import Cleaner
 from services.trainer.control import TrainingJobs
 from services.trainer.jobs import JobTable
 from services.trainer.launcher import LocalLauncher
+from services.trainer.patience import patiently
 from services.trainer.peers import Peers
 from services.trainer.releases import Releases, bootstrap
 from services.trainer.servicers import ReleaseServicer, TrainerServicer
@@ -43,7 +44,7 @@ class TrainerProcess:
         self._peers = Peers(settings)
         store = WeightsStore(settings.weights_uri, settings.weights_cache)
         registry = ReleaseRegistry(self._redis)
-        await bootstrap(registry, store, settings)
+        await patiently("the store (Redis)", settings.call_timeout, lambda: bootstrap(registry, store, settings))
         table = JobTable(self._redis)
         launcher = LocalLauncher(Path(settings.jobs_folder), settings.torch_threads)
         cleaner = Cleaner(settings, store, self._peers, registry)
@@ -52,9 +53,10 @@ class TrainerProcess:
         trainer_pb2_grpc.add_TrainerServiceServicer_to_server(TrainerServicer(jobs), server)
         trainer_pb2_grpc.add_ReleaseServiceServicer_to_server(ReleaseServicer(Releases(registry, self._peers)), server)
         self._supervising = asyncio.create_task(supervisor.run(self.stopping))
+        self._supervising.add_done_callback(lambda _: self.stopping.set())  # a trainer without it must not go on serving
 
     async def stop(self) -> None:
-        """Wait for the workers to hand their jobs back."""
+        """Wait for the workers to hand their jobs back. Raises what the supervisor died of."""
         self.stopping.set()
         await self._supervising
         await self._peers.close()

@@ -56,7 +56,7 @@ def resolve(spec: trainer_pb2.TrainingSpec, default_validation_users: int) -> Re
     for name, value in sorted(spec.overrides.items()):
         if name in _OWN_FIELD:
             raise InvalidArgument(f"spec.overrides[{name}]", f"has a field of its own: set spec.{_OWN_FIELD[name]}")
-        _put(values, name, _plain(value), f"spec.overrides[{name}]")
+        _put(values, check_id(f"spec.overrides[{name}]", name), _plain(value), f"spec.overrides[{name}]")
     for name, field in _FIELDS.items():
         if spec.HasField(field):  # type: ignore[arg-type]  # the stub lists literal names
             _put(values, name, getattr(spec, field), f"spec.{field}")
@@ -72,8 +72,9 @@ def resolve(spec: trainer_pb2.TrainingSpec, default_validation_users: int) -> Re
 
 def _field(name: str, spec: trainer_pb2.TrainingSpec) -> str:
     """Where the request said it."""
-    if name in spec.overrides:
-        return f"spec.overrides[{name}]"
+    for override in spec.overrides:
+        if override == name or override.startswith(f"{name}."):
+            return f"spec.overrides[{override}]"
     if name == "learning":  # values that do not go together; the only such rule is about NoProfile
         return "spec.profile_source" if spec.profile_source == trainer_pb2.PROFILE_SOURCE_HISTORY else "spec"
     return f"spec.{_OWN_FIELD.get(name, name)}"

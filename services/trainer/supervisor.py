@@ -47,6 +47,8 @@ class Supervisor:
             except RedisError as error:
                 self._signs.clear()  # nothing could be seen for a while: no one is late
                 log.warning("job table not readable", error=str(error))
+            except OSError as error:
+                log.error("a job's leftovers could not be removed", error=str(error))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self._settings.poll_seconds)
             self._wake.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 
@@ -26,7 +27,10 @@ async def test_a_job_outlives_a_killed_trainer_a_stopped_trainer_and_a_killed_wo
         assert events[: len(first)] == first
         assert world.worker_pid("tough") == pid
 
-    assert world.trainer.terminate() == 0  # the worker finishes its step and hands the job back
+        watching = asyncio.create_task(client.watch("tough", after=events[-1].sequence))
+        assert await asyncio.to_thread(world.trainer.terminate) == 0  # the worker finishes its step and hands the job back
+        with pytest.raises(Unavailable, match="shutting down; watch again after sequence"):
+            await watching
     await_gone(pid)
     assert not world.stored("encoder", "tough") | world.stored("decoder", "tough")
     world.start_trainer()

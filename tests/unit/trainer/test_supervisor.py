@@ -1,0 +1,169 @@
+"""The supervisor against a real job table: order, replacement of dead workers, signs of life, handing back.
+
+Workers are stood in for by a launcher that keeps a list; the real one, with real workers, is in tests/integration/trainer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis.asyncio as redis
+
+from langptune.errors import FailedPrecondition
+from langptune.v1 import trainer_pb2 as pb
+from langptune.weights import ReleaseRegistry, WeightsStore
+from services.trainer.cleaning import Cleaner
+from services.trainer.jobs import CANCELLED, FAILED, QUEUED, RUNNING, Job, JobTable
+from services.trainer.peers import Peers
+from services.trainer.settings import TrainerSettings
+from services.trainer.supervisor import Supervisor
+
+
+class Workers:
+    """A launcher whose workers live until they are told to end."""
+
+    def __init__(self) -> None:
+        self.living: set[str] = set()
+        self.launched: list[tuple[str, int]] = []
+        self.asked: list[str] = []
+        self.broken = False
+        self.started = asyncio.Event()
+
+    async def launch(self, job_id: str, attempt: int) -> None:
+        if self.broken:
+            raise FailedPrecondition("no room")
+        self.launched.append((job_id, attempt))
+        self.living.add(job_id)
+        self.started.set()
+
+    async def alive(self, job_id: str) -> bool:
+        return job_id in self.living
+
+    async def stop(self, job_id: str) -> None:
+        self.asked.append(job_id)
+
+    async def kill(self, job_id: str) -> None:
+        self.living.discard(job_id)
+
+    async def how_it_ended(self, job_id: str) -> str:
+        return "was ended by signal 9"
+
+
+@pytest.fixture
+def workers() -> Workers:
+    return Workers()
+
+
+@pytest.fixture
+def start(store: redis.Redis, table: JobTable, workers: Workers, tmp_path: Path) -> Any:
+    def supervisor(**values: Any) -> Supervisor:
+        settings = TrainerSettings(
+            jobs_folder=str(tmp_path / "jobs"),
+            weights_uri=str(tmp_path / "weights"),
+            poll_seconds=0.01,
+            worker_grace=0.1,
+            **values,
+        )
+        weights = WeightsStore(settings.weights_uri, tmp_path / "cache")
+        return Supervisor(table, workers, Cleaner(settings, weights, Peers(settings), ReleaseRegistry(store)), settings)
+
+    return supervisor
+
+
+async def _create(table: JobTable, *names: str) -> None:
+    for name in names:
+        await table.create(name, pb.TrainingSpec(), resolved={}, parent_release_id="r1", steps_total=5)
+
+
+async def _states(table: JobTable, *names: str) -> list[int]:
+    return [(await table.get(name)).state for name in names]
+
+
+async def _job(table: JobTable, name: str) -> Job:
+    return await table.get(name)
+
+
+async def test_jobs_run_one_after_the_other_in_order(table: JobTable, workers: Workers, start: Any) -> None:
+    await _create(table, "a", "b")
+    supervisor = start()
+    await supervisor.look()
+    await supervisor.look()
+    assert await _states(table, "a", "b") == [RUNNING, QUEUED]
+    await table.end("a", 1, FAILED, "")
+    workers.living.clear()
+    await supervisor.look()
+    assert workers.launched == [("a", 1), ("b", 1)]
+
+
+async def test_several_jobs_run_at_once_if_the_setting_says_so(table: JobTable, workers: Workers, start: Any) -> None:
+    await _create(table, "a", "b", "c")
+    await start(max_running_jobs=2).look()
+    assert await _states(table, "a", "b", "c") == [RUNNING, RUNNING, QUEUED]
+
+
+async def test_a_dead_worker_is_replaced_a_bounded_number_of_times(table: JobTable, workers: Workers, start: Any) -> None:
+    await _create(table, "a")
+    supervisor = start(max_restarts=2)
+    for _ in range(8):
+        await supervisor.look()
+        workers.living.clear()
+    assert workers.launched == [("a", 1), ("a", 2), ("a", 3)]
+    job = await _job(table, "a")
+    assert job.state == FAILED
+    assert job.error == (
+        "the worker was ended by signal 9 after 0 of 5 steps; it had been replaced 2 times; the job's worker.log has the rest"
+    )
+
+
+async def test_a_dead_worker_of_a_cancelled_job_is_not_replaced(table: JobTable, workers: Workers, start: Any) -> None:
+    await _create(table, "a")
+    supervisor = start()
+    await supervisor.look()
+    await table.request_cancel("a")
+    workers.living.clear()
+    await supervisor.look()
+    assert await _states(table, "a") == [CANCELLED]
+
+
+async def test_a_worker_without_a_sign_of_life_is_ended(table: JobTable, workers: Workers, start: Any) -> None:
+    await _create(table, "a")
+    supervisor = start(worker_lost_seconds=0.2)
+    for _ in range(10):
+        await supervisor.look()
+        await table.beat("a", 1)
+        await asyncio.sleep(0.05)
+    assert workers.launched == [("a", 1)]
+    for _ in range(10):
+        await supervisor.look()
+        await asyncio.sleep(0.05)
+    assert workers.launched == [("a", 1), ("a", 2)]
+
+
+async def test_a_worker_that_was_there_before_the_trainer_is_followed(table: JobTable, workers: Workers, start: Any) -> None:
+    await _create(table, "a")
+    await start().look()
+    await start().look()  # another trainer
+    assert workers.launched == [("a", 1)]
+
+
+async def test_a_trainer_that_stops_has_jobs_handed_back_without_a_restart(table: JobTable, workers: Workers, start: Any) -> None:
+    await _create(table, "a")
+    stopping = asyncio.Event()
+    running = asyncio.create_task(start().run(stopping))
+    await asyncio.wait_for(workers.started.wait(), 5.0)
+    stopping.set()
+    await asyncio.wait_for(running, 5.0)  # this worker ignores being asked, and is ended
+    job = await _job(table, "a")
+    assert (workers.asked, workers.living) == (["a"], set())
+    assert (job.state, job.restarts) == (QUEUED, 0)
+
+
+async def test_a_job_that_cannot_be_launched_fails(table: JobTable, workers: Workers, start: Any) -> None:
+    await _create(table, "a")
+    workers.broken = True
+    await start().look()
+    job = await _job(table, "a")
+    assert (job.state, job.error) == (FAILED, "no worker could be started: no room")
