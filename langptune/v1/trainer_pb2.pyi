@@ -125,10 +125,10 @@ class TrainingSpec(_message.Message):
     parent_release_id: _builtins.str
     """Release to start from; empty is the live one."""
     validation_users: _builtins.int
-    """Validation users to measure the candidate on, at most; absent is the preset's."""
+    """Validation users to measure the candidate on, at most; absent is the trainer's setting."""
     @_builtins.property
     def overrides(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Any other hyperparameter by its name in the trainer's LearningConfig, e.g. {"rlso_lr": "1e-4", "samples": "8"}."""
+        """Any other hyperparameter by its name in the trainer's LearningConfig, e.g. {"rlso.eta": "0.5", "rlso.samples": "8"}."""
 
     def __init__(
         self,
@@ -356,7 +356,7 @@ class StepDone(_message.Message):
     steps_total: _builtins.int
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """By name: "reward", "loss", "kl", "profile_tokens", ...; each is defined in docs/metrics.md."""
+        """By name: "reward_mean", "loss", "kl", "response_tokens", ...; each is defined in docs/metrics.md."""
 
     def __init__(
         self,
@@ -426,7 +426,7 @@ class CreateTrainingJobRequest(_message.Message):
     SPEC_FIELD_NUMBER: _builtins.int
     JOB_ID_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
-    """Chosen by the caller; empty lets the trainer choose."""
+    """Chosen by the caller, at most 64 characters; empty lets the trainer choose."""
     @_builtins.property
     def spec(self) -> Global___TrainingSpec: ...
     def __init__(

@@ -95,7 +95,8 @@ class TrainerServiceServicer:
 
     def WatchTrainingJob(self, request, context):
         """The job's events from the first (or from after `after_sequence`), then live until the job ends.
-        They can be read again at any time, also after a restart of the trainer.
+        They can be read again at any time, also after a restart of the trainer. UNAVAILABLE when the trainer stops: watch again after
+        the last sequence number seen. When a job goes on from a checkpoint, the steps since then are done, and told, again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -344,7 +345,7 @@ class ReleaseServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RollbackRelease(self, request, context):
-        """Publish the release that was live before this one.
+        """Publish the release that was live before this one. Rolling back twice comes back; FAILED_PRECONDITION when there was none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,7 +46,8 @@ class TrainerServiceStub:
     """
     WatchTrainingJob: _grpc.UnaryStreamMultiCallable[_trainer_pb2.WatchTrainingJobRequest, _trainer_pb2.WatchTrainingJobResponse]
     """The job's events from the first (or from after `after_sequence`), then live until the job ends.
-    They can be read again at any time, also after a restart of the trainer.
+    They can be read again at any time, also after a restart of the trainer. UNAVAILABLE when the trainer stops: watch again after
+    the last sequence number seen. When a job goes on from a checkpoint, the steps since then are done, and told, again.
     """
 
 @_typing.type_check_only
@@ -65,7 +66,8 @@ class TrainerServiceAsyncStub(TrainerServiceStub):
     """
     WatchTrainingJob: _aio.UnaryStreamMultiCallable[_trainer_pb2.WatchTrainingJobRequest, _trainer_pb2.WatchTrainingJobResponse]  # type: ignore[assignment]
     """The job's events from the first (or from after `after_sequence`), then live until the job ends.
-    They can be read again at any time, also after a restart of the trainer.
+    They can be read again at any time, also after a restart of the trainer. UNAVAILABLE when the trainer stops: watch again after
+    the last sequence number seen. When a job goes on from a checkpoint, the steps since then are done, and told, again.
     """
 
 class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -111,7 +113,8 @@ class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_trainer_pb2.WatchTrainingJobResponse], _abc.AsyncIterator[_trainer_pb2.WatchTrainingJobResponse]]:
         """The job's events from the first (or from after `after_sequence`), then live until the job ends.
-        They can be read again at any time, also after a restart of the trainer.
+        They can be read again at any time, also after a restart of the trainer. UNAVAILABLE when the trainer stops: watch again after
+        the last sequence number seen. When a job goes on from a checkpoint, the steps since then are done, and told, again.
         """
 
 def add_TrainerServiceServicer_to_server(servicer: TrainerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
@@ -131,7 +134,7 @@ class ReleaseServiceStub:
     `expected_live_release_id` is live by then. Publishing the live release again changes nothing.
     """
     RollbackRelease: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.RollbackReleaseRequest, _trainer_pb2.RollbackReleaseResponse]
-    """Publish the release that was live before this one."""
+    """Publish the release that was live before this one. Rolling back twice comes back; FAILED_PRECONDITION when there was none."""
 
 @_typing.type_check_only
 class ReleaseServiceAsyncStub(ReleaseServiceStub):
@@ -146,7 +149,7 @@ class ReleaseServiceAsyncStub(ReleaseServiceStub):
     `expected_live_release_id` is live by then. Publishing the live release again changes nothing.
     """
     RollbackRelease: _aio.UnaryUnaryMultiCallable[_trainer_pb2.RollbackReleaseRequest, _trainer_pb2.RollbackReleaseResponse]  # type: ignore[assignment]
-    """Publish the release that was live before this one."""
+    """Publish the release that was live before this one. Rolling back twice comes back; FAILED_PRECONDITION when there was none."""
 
 class ReleaseServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -188,6 +191,6 @@ class ReleaseServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _trainer_pb2.RollbackReleaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_trainer_pb2.RollbackReleaseResponse, _abc.Awaitable[_trainer_pb2.RollbackReleaseResponse]]:
-        """Publish the release that was live before this one."""
+        """Publish the release that was live before this one. Rolling back twice comes back; FAILED_PRECONDITION when there was none."""
 
 def add_ReleaseServiceServicer_to_server(servicer: ReleaseServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
