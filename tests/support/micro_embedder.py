@@ -12,11 +12,12 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
-WORDS = (
+_TEXT = (
     "title description category price average rating none space robot heist love war ghost train river island winter summer "
     "quiet loud old new red blue green king queen dragon detective doctor music dance school city farm sea moon star tale night "
     "the a of and in on with user profile likes dislikes films story about"
-).split()
+)
+WORDS = _TEXT.split()
 _CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789:.(),'-"
 
 

@@ -18,7 +18,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from langptune.errors import FailedPrecondition, InvalidArgument, LangPTuneError, NotFound
+from langptune.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from langptune.local.process import free_port
 from langptune.rpc import open_channel
 from langptune.v1 import common_pb2, decoder_pb2, decoder_pb2_grpc
@@ -284,10 +284,14 @@ async def test_nothing_acknowledged_is_lost_when_it_is_killed(tmp_path: Path, mo
         async with stub_of(running.address) as stub:
             after = await stub.RankTargets(decoder_pb2.RankTargetsRequest(queries=[query], decoder_version=base))
             assert after == before
-            with pytest.raises(LangPTuneError):
+
+            async def load_and_kill() -> None:
                 async for progress in stub.LoadDecoderVersion(load):
                     if 0 < progress.embedded < 2_000:
                         running.kill()
+
+            with pytest.raises(Unavailable):
+                await load_and_kill()
 
     with running_service("decoder", tmp_path, env) as running:
         async with stub_of(running.address) as stub:

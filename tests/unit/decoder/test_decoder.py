@@ -110,14 +110,13 @@ async def test_rank_and_rank_targets_agree_with_each_other_and_with_brute_force(
 
 
 async def test_the_matrix_holds_the_vectors_of_the_index(open_bench: OpenBench) -> None:
-    async with open_bench() as bench:
-        async with bench.decoder.versions.use(bench.versions[0]) as version:
-            await bench.decoder.store(random_items(20))
-            await bench.decoder.store(random_items(40, seed=5)[10:])
-            item_ids, vectors = version.index.vectors()
-            order = version.matrix.positions(item_ids)
-            assert len(order) == len(version.matrix) == 40
-            assert np.array_equal(version.matrix.vectors[order], vectors)
+    async with open_bench() as bench, bench.decoder.versions.use(bench.versions[0]) as version:
+        await bench.decoder.store(random_items(20))
+        await bench.decoder.store(random_items(40, seed=5)[10:])
+        item_ids, vectors = version.index.vectors()
+        order = version.matrix.positions(item_ids)
+        assert len(order) == len(version.matrix) == 40
+        assert np.array_equal(version.matrix.vectors[order], vectors)
 
 
 async def test_metrics_follow_from_the_ranks(open_bench: OpenBench) -> None:

@@ -130,7 +130,7 @@ def test_a_collection_whose_making_was_interrupted_is_made_again(tmp_path: Path)
 
 def test_a_damaged_collection_is_a_typed_error_without_the_engines_words(tmp_path: Path) -> None:
     (tmp_path / "items").mkdir()
-    with closing(EdgeEngine(tmp_path)) as engine, pytest.raises(Unavailable, match="^the item index failed to open"):
+    with closing(EdgeEngine(tmp_path)) as engine, pytest.raises(Unavailable, match=r"^the item index failed to open"):
         engine.open("items", 2)
 
 

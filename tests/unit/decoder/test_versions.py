@@ -19,12 +19,12 @@ from services.decoder.index import Entry
 from services.decoder.index.edge import EdgeCollection
 from services.decoder.settings import DecoderSettings
 from services.decoder.versions import Progress
-from tests.unit.decoder.conftest import Models, OpenBench
+from tests.unit.decoder.conftest import Bench, Models, OpenBench
 from tests.unit.decoder.items import random_items, random_text
 
 
-def resident(bench: object) -> list[str]:
-    return [version.version for version in bench.decoder.versions.resident()]  # type: ignore[attr-defined]
+def resident(bench: Bench) -> list[str]:
+    return [version.version for version in bench.decoder.versions.resident()]
 
 
 async def test_a_new_version_is_built_from_the_catalogue_beside_the_old(
@@ -58,8 +58,8 @@ async def test_imports_reach_every_version_in_memory_and_the_others_when_they_ar
         async with decoder.versions.use(first) as one, decoder.versions.use(second) as two:
             await decoder.store(items[20:40])
             assert len(one.matrix) == len(two.matrix) == 40
-        while len(decoder.versions.resident()) > 1:
-            await asyncio.sleep(0.01)
+        await decoder.rank(second, "text", 3, [])
+        assert resident(bench) == [second]
         await decoder.store(items[40:])
         for version in (first, second, first):
             async with decoder.versions.use(version) as found:
@@ -156,9 +156,8 @@ async def test_another_token_limit_embeds_the_catalogue_again(open_bench: OpenBe
         await bench.decoder.store(random_items(10))
         async with bench.decoder.versions.use(bench.versions[0]) as found:
             before = found.matrix
-    async with open_bench(embedder_max_tokens=10) as bench:
-        async with bench.decoder.versions.use(bench.versions[0]) as found:
-            assert not np.allclose(found.matrix.vectors[found.matrix.positions(before.item_ids)], before.vectors, atol=1e-3)
+    async with open_bench(embedder_max_tokens=10) as bench, bench.decoder.versions.use(bench.versions[0]) as found:
+        assert not np.allclose(found.matrix.vectors[found.matrix.positions(before.item_ids)], before.vectors, atol=1e-3)
 
 
 async def test_unloading_forgets_the_index_and_is_idempotent(open_bench: OpenBench, settings: DecoderSettings) -> None:
@@ -193,23 +192,20 @@ async def test_an_import_while_a_version_is_being_built_is_not_lost(
 ) -> None:
     """The build's first batch waits until an import has come in between."""
     stored = asyncio.Event()
+    building = asyncio.Event()
     loop = asyncio.get_running_loop()
     original = Embedder.embed
-    waited = False
 
     def embed(self: Embedder, texts: Sequence[str]) -> NDArray[np.float32]:
-        nonlocal waited
-        if not waited:
-            waited = True
-            asyncio.run_coroutine_threadsafe(stored.wait(), loop).result(10)
+        loop.call_soon_threadsafe(building.set)
+        asyncio.run_coroutine_threadsafe(stored.wait(), loop).result(10)
         return original(self, texts)
 
     async with open_bench() as bench:
         await bench.decoder.store(random_items(20))
         monkeypatch.setattr(Embedder, "embed", embed)
         ranking = asyncio.create_task(bench.decoder.rank(bench.versions[1], "text", 100, []))
-        while not waited:
-            await asyncio.sleep(0.01)
+        await building.wait()
         await bench.decoder.store(random_items(40, seed=9)[15:])  # five of the old ones changed, 20 are new
         stored.set()
         found = {hit.item.item_id: hit.item for hit in (await ranking).hits}
