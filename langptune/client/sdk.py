@@ -120,7 +120,6 @@ class LangPTune:
 
     async def list_profile_revisions(self, user_id: str, *, page_size: int = 20) -> AsyncIterator[Profile]:
         """All kept revisions, newest first. Raises NotFound when the user has no profile."""
-
         request = gateway_pb2.ListProfileRevisionsRequest(user_id=user_id, page_size=page_size)
         async for response in _pages(self._profiles.ListProfileRevisions, request):
             for revision in response.revisions:
@@ -159,7 +158,6 @@ class LangPTune:
 
     async def list_interactions(self, user_id: str, *, page_size: int = 100) -> AsyncIterator[Interaction]:
         """A user's history with whole items, newest first."""
-
         request = gateway_pb2.ListInteractionsRequest(user_id=user_id, page_size=page_size)
         async for response in _pages(self._interactions.ListInteractions, request):
             for entry in response.interactions:
@@ -186,7 +184,6 @@ class LangPTune:
 
     async def list_items(self, *, page_size: int = 100) -> AsyncIterator[Item]:
         """The catalogue, in a stable order."""
-
         request = gateway_pb2.ListCatalogItemsRequest(page_size=page_size)
         async for response in _pages(self._catalog.ListCatalogItems, request):
             for entry in response.items:
@@ -206,7 +203,6 @@ class LangPTune:
 
     async def list_training_jobs(self, *, page_size: int = 20) -> AsyncIterator[TrainingJob]:
         """All jobs, newest first."""
-
         request = trainer_pb2.ListTrainingJobsRequest(page_size=page_size)
         async for response in _pages(self._trainer.ListTrainingJobs, request):
             for job in response.jobs:
@@ -253,7 +249,6 @@ class LangPTune:
 
     async def list_releases(self, *, page_size: int = 20) -> AsyncIterator[Release]:
         """All releases, newest first."""
-
         request = trainer_pb2.ListReleasesRequest(page_size=page_size)
         async for response in _pages(self._releases.ListReleases, request):
             for entry in response.releases:

@@ -1,0 +1,88 @@
+"""The encoder and the decoder as the gateway sees them: the only place that knows their stubs.
+
+Both raise `langptune.errors` as they are: NotFound for a version that is not there, Unavailable while the service is down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langptune.convert import history_to_proto
+from langptune.domain import Interaction, Item
+from langptune.rpc import Channel
+from langptune.v1 import common_pb2, decoder_pb2, decoder_pb2_grpc, encoder_pb2, encoder_pb2_grpc
+from services.gateway.convert import item_from_catalogue
+
+_BATCH = 1_000  # ids in one BatchGetItems
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A profile as the encoder wrote it, and how many interactions it read."""
+
+    text: str
+    interactions: int
+
+
+class Encoder:
+    """Writes profiles."""
+
+    def __init__(self, channel: Channel, domain: str, timeout: float) -> None:
+        stub_channel: Any = channel  # stubs ask for grpc's own channel type and use only the methods that ours has
+        self._stub = encoder_pb2_grpc.EncoderServiceStub(stub_channel)
+        self._domain = domain
+        self._timeout = timeout
+
+    async def write(self, history: Sequence[Interaction], version: str, seed: int | None) -> Written:
+        """A profile of `history` (oldest first) by weights `version`."""
+        request = encoder_pb2.GenerateProfileRequest(
+            history=history_to_proto(history),
+            encoder_version=version,
+            options=encoder_pb2.GenerationOptions(seed=seed),
+            domain=self._domain,
+        )
+        response = await self._stub.GenerateProfile(request, timeout=self._timeout)
+        return Written(response.text, round(response.coverage * len(history)))
+
+
+class Decoder:
+    """Ranks, and keeps the catalogue."""
+
+    def __init__(self, channel: Channel, import_timeout: float) -> None:
+        stub_channel: Any = channel
+        self._stub = decoder_pb2_grpc.DecoderServiceStub(stub_channel)
+        self._import_timeout = import_timeout
+
+    async def rank(self, text: str, version: str, k: int, exclude: Collection[str]) -> list[common_pb2.RankedItem]:
+        """The best `k` items for `text`, without `exclude` (at most 10,000 ids)."""
+        request = decoder_pb2.RankRequest(text=text, decoder_version=version, k=k, exclude_item_ids=exclude)
+        return list((await self._stub.Rank(request)).items)
+
+    async def items(self, item_ids: Iterable[str]) -> dict[str, Item]:
+        """The items by id; unknown ids are left out."""
+        wanted = list(dict.fromkeys(item_ids))
+        found: dict[str, Item] = {}
+        for start in range(0, len(wanted), _BATCH):
+            request = decoder_pb2.BatchGetItemsRequest(item_ids=wanted[start : start + _BATCH])
+            response = await self._stub.BatchGetItems(request)
+            found.update((item.item_id, item_from_catalogue(item)) for item in response.items)
+        return found
+
+    async def get(self, item_id: str) -> common_pb2.Item:
+        """Raises NotFound."""
+        response: decoder_pb2.GetItemResponse = await self._stub.GetItem(decoder_pb2.GetItemRequest(item_id=item_id))
+        return response.item
+
+    async def page(self, size: int, token: str) -> decoder_pb2.ListItemsResponse:
+        """A page of the catalogue, in its stable order."""
+        request = decoder_pb2.ListItemsRequest(page_size=size, page_token=token)
+        response: decoder_pb2.ListItemsResponse = await self._stub.ListItems(request)
+        return response
+
+    async def import_items(self, batches: AsyncIterator[Sequence[common_pb2.Item]]) -> decoder_pb2.ImportItemsResponse:
+        """Add or replace items, batch by batch."""
+        requests: Any = (decoder_pb2.ImportItemsRequest(items=batch) async for batch in batches)
+        response: decoder_pb2.ImportItemsResponse = await self._stub.ImportItems(requests, timeout=self._import_timeout)
+        return response

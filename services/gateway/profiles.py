@@ -1,0 +1,175 @@
+"""Profiles in Redis: a numbered line of immutable revisions per user, extended only by compare-and-set on the etag.
+
+One hash per user: <revision number> -> the revision as JSON, `current` -> a copy of the newest, `etag` -> its etag. A change is
+one script, so it happens whole or not at all, and nobody's change is lost. That an acknowledged change is on disk is Redis's
+part (services/gateway/durability.py). Who writes the text is not known here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import time
+import unicodedata
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+
+import redis.asyncio as redis
+
+from langptune.convert import check_id, check_range, check_text
+from langptune.errors import Aborted, NotFound
+from services.gateway.paging import bad_token, from_token, to_token
+
+MAX_PROFILE = 10_000  # characters
+_KEY = "langptune:profile:{}"
+# What str.strip takes off, without the control characters.
+_WHITE = " \t\n\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+_LINE_ENDS = re.compile("\r\n|\r|\u2028|\u2029")
+
+# KEYS: the profile. ARGV: etag expected, revision number, the revision, its etag, revisions to keep. Returns the etag found.
+_COMPARE_AND_SET = """
+local found = redis.call('HGET', KEYS[1], 'etag') or ''
+if found == ARGV[1] then
+  redis.call('HSET', KEYS[1], ARGV[2], ARGV[3], 'current', ARGV[3], 'etag', ARGV[4])
+  redis.call('HDEL', KEYS[1], ARGV[2] - ARGV[5])
+end
+return found
+"""
+
+
+class Origin(StrEnum):
+    """Who made a revision."""
+
+    GENERATED = "generated"
+    EDITED = "edited"
+    RESTORED = "restored"
+
+
+@dataclass(frozen=True, slots=True)
+class Pins:
+    """The versions behind a revision or a ranking; all empty while no release is live."""
+
+    encoder_version: str = ""
+    decoder_version: str = ""
+    release_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A revision that is not stored yet."""
+
+    text: str
+    origin: Origin
+    pins: Pins
+    interactions: int = 0
+    own_words: bool = False  # the user's, not the encoder's: not to be overwritten unasked
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A user's profile at one revision."""
+
+    user_id: str
+    revision: int  # from 1
+    etag: str
+    create_time_ms: int
+    text: str
+    origin: Origin
+    pins: Pins = field(default_factory=Pins)
+    interactions: int = 0
+    own_words: bool = False
+
+
+class Profiles:
+    """All users' profiles."""
+
+    def __init__(self, client: redis.Redis, revisions_kept: int) -> None:
+        self._redis = client
+        self._kept = revisions_kept
+        self._compare_and_set = client.register_script(_COMPARE_AND_SET)
+
+    async def find(self, user_id: str) -> Revision | None:
+        """The current revision. Raises InvalidArgument for a bad user id."""
+        return _load(await self._redis.hget(_key(user_id), "current"))
+
+    async def get(self, user_id: str) -> Revision:
+        """The current revision. Raises NotFound."""
+        current = await self.find(user_id)
+        if current is None:
+            raise NotFound("profile", user_id)
+        return current
+
+    async def edit(self, user_id: str, text: str, etag: str, live: Pins) -> Revision:
+        """Store the user's own words. Raises InvalidArgument, and Aborted when `etag` is not the current one ("" for none)."""
+        draft = Draft(normalise(text), Origin.EDITED, live, own_words=True)
+        current = await self.find(user_id)
+        return await self.extend(user_id, current, draft, expected=etag)
+
+    async def restore(self, user_id: str, revision: int, etag: str) -> Revision:
+        """Make an old text current again. Raises NotFound for an unknown or forgotten revision, and as `edit` does."""
+        check_range("revision", revision, 1, 2**53)
+        current = await self.get(user_id)
+        old = _load(await self._redis.hget(_key(user_id), str(revision)))
+        if old is None:
+            raise NotFound("profile revision", f"{user_id}/{revision}")
+        draft = Draft(old.text, Origin.RESTORED, old.pins, old.interactions, old.own_words)
+        return await self.extend(user_id, current, draft, expected=etag)
+
+    async def extend(self, user_id: str, current: Revision | None, draft: Draft, *, expected: str) -> Revision:
+        """Store `draft` behind `current` if that is still the newest and `expected` is its etag. Raises Aborted otherwise."""
+        found = current.etag if current else ""
+        if found == expected:
+            added = _next(user_id, current, draft)
+            arguments = (expected, added.revision, json.dumps(asdict(added)), added.etag, self._kept)
+            found = (await self._compare_and_set(keys=[_key(user_id)], args=arguments)).decode()
+            if found in (expected, added.etag):  # ours: the client may have sent the script twice
+                return added
+        raise Aborted("the profile was changed meanwhile; read it again", etag=found)
+
+    async def revisions(self, user_id: str, size: int, token: str) -> tuple[list[Revision], str]:
+        """Up to `size` (1 to 100, 0 means 20) kept revisions, newest first, and the next page's token. Raises NotFound."""
+        size = check_range("page_size", size, 1, 100, default=20)
+        after = from_token(token)
+        newest = (await self.get(user_id)).revision
+        if after and not (after.isdecimal() and 1 <= int(after) <= newest):
+            raise bad_token()
+        first = int(after) - 1 if after else newest
+        wanted = range(first, max(0, first - size), -1)
+        stored = await self._redis.hmget(_key(user_id), [str(number) for number in wanted]) if wanted else []
+        page = [revision for revision in map(_load, stored) if revision]
+        oldest_kept = max(1, newest - self._kept + 1)
+        more = bool(page) and page[-1].revision > oldest_kept
+        return page, to_token(str(page[-1].revision)) if more else ""
+
+
+def normalise(text: str) -> str:
+    """NFC, line ends as \\n, no white space at the ends. Raises InvalidArgument for what is no text of 1 to 10,000 characters."""
+    plain = _LINE_ENDS.sub("\n", unicodedata.normalize("NFC", text)).strip(_WHITE)
+    return check_text("text", plain, low=1, high=MAX_PROFILE)
+
+
+def _next(user_id: str, current: Revision | None, draft: Draft) -> Revision:
+    number = current.revision + 1 if current else 1
+    return Revision(
+        user_id=user_id,
+        revision=number,
+        etag=f"{number}-{secrets.token_hex(8)}",
+        create_time_ms=time.time_ns() // 1_000_000,
+        text=draft.text,
+        origin=draft.origin,
+        pins=draft.pins,
+        interactions=draft.interactions,
+        own_words=draft.own_words,
+    )
+
+
+def _load(stored: bytes | str | None) -> Revision | None:
+    if stored is None:
+        return None
+    fields = json.loads(stored)
+    return Revision(**{**fields, "origin": Origin(fields["origin"]), "pins": Pins(**fields["pins"])})
+
+
+def _key(user_id: str) -> str:
+    return _KEY.format(check_id("user_id", user_id))

@@ -1,0 +1,116 @@
+"""What to recommend: by the user's profile, else by the history's text, else by popularity; and which it was, and why.
+
+No language model is on this path: an encoder that is down changes nothing here. Without the decoder there is no catalogue to
+recommend from, and its error goes to the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from langptune.convert import MAX_TEXT, check_id, check_range, item_to_proto
+from langptune.domain import Interaction
+from langptune.text import ENTRY_SEPARATOR, history_text, interaction_text
+from langptune.v1 import common_pb2
+from services.gateway.backends import Decoder
+from services.gateway.interactions import Interactions
+from services.gateway.live import LiveRelease
+from services.gateway.profiles import Pins, Profiles
+from services.gateway.refresh import Histories
+
+_PAGE = 1_000  # items of the catalogue at a time
+
+
+class Basis(StrEnum):
+    """What a ranking was made from."""
+
+    PROFILE = "profile"
+    HISTORY = "history"
+    POPULARITY = "popularity"
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """A ranking, and where it comes from."""
+
+    items: Sequence[common_pb2.RankedItem]
+    basis: Basis
+    reason: str = ""  # why it is not the profile
+    pins: Pins = field(default_factory=Pins)
+    profile_revision: int = 0
+
+
+class Recommender:
+    """Ranks the catalogue for a user."""
+
+    def __init__(
+        self,
+        profiles: Profiles,
+        interactions: Interactions,
+        histories: Histories,
+        decoder: Decoder,
+        live: LiveRelease,
+        history_ranked: int,
+    ) -> None:
+        self._profiles = profiles
+        self._interactions = interactions
+        self._histories = histories
+        self._decoder = decoder
+        self._live = live
+        self._history_ranked = history_ranked
+
+    async def recommend(self, user_id: str, k: int) -> Recommendation:
+        """The best `k` (1 to 100, 0 means 10) items that the user has not interacted with. Raises InvalidArgument."""
+        check_id("user_id", user_id)
+        k = check_range("k", k, 1, 100, default=10)
+        seen = await self._interactions.item_ids(user_id)
+        pins = await self._live.find()
+        if pins is None:
+            return await self._by_popularity(k, seen, "no release is live yet")
+        profile = await self._profiles.find(user_id)
+        if profile:
+            items = await self._decoder.rank(profile.text, pins.decoder_version, k, seen)
+            return Recommendation(items, Basis.PROFILE, pins=pins, profile_revision=profile.revision)
+        history = await self._histories.latest(user_id, self._history_ranked) if seen else []
+        if history:
+            items = await self._decoder.rank(query_text(history), pins.decoder_version, k, seen)
+            return Recommendation(items, Basis.HISTORY, f"{user_id} has no profile yet", pins)
+        return await self._by_popularity(k, seen, f"{user_id} has neither a profile nor a history yet", pins)
+
+    async def _by_popularity(self, k: int, seen: Collection[str], reason: str, pins: Pins | None = None) -> Recommendation:
+        left_out = set(seen)
+        popular = [entry for entry in await self._interactions.popular(k + len(left_out)) if entry[0] not in left_out][:k]
+        items = await self._decoder.items(item_id for item_id, _ in popular)
+        chosen = [(item_to_proto(items[item_id]), share) for item_id, share in popular if item_id in items]
+        if len(chosen) < k:
+            left_out.update(item.item_id for item, _ in chosen)
+            chosen += [(item, 0.0) for item in await self._first_items(k - len(chosen), left_out)]
+        ranked = [
+            common_pb2.RankedItem(item=item, position=position, score=share)
+            for position, (item, share) in enumerate(chosen, start=1)
+        ]
+        return Recommendation(ranked, Basis.POPULARITY, reason, pins or Pins())
+
+    async def _first_items(self, size: int, left_out: Collection[str]) -> list[common_pb2.Item]:
+        """The first items of the catalogue that nobody has chosen yet."""
+        found: list[common_pb2.Item] = []
+        token = ""
+        while len(found) < size:
+            page = await self._decoder.page(min(_PAGE, size + len(left_out)), token)
+            found += [item for item in page.items if item.item_id not in left_out]
+            token = page.next_page_token
+            if not token:
+                break
+        return found[:size]
+
+
+def query_text(history: Sequence[Interaction]) -> str:
+    """The history written out, its newest entries that fit the 100,000 characters of a text."""
+    room = MAX_TEXT
+    for position in range(len(history) - 1, -1, -1):
+        room -= len(interaction_text(history[position])) + len(ENTRY_SEPARATOR)
+        if room < 0:
+            return history_text(history[position + 1 :] or history[-1:])[:MAX_TEXT]
+    return history_text(history)

@@ -1,0 +1,71 @@
+"""How the gateway comes up: connections, the core built on them, the servicers on top."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import grpc
+
+from langptune.rpc import Channel, open_channel
+from langptune.state import open_redis
+from langptune.v1 import gateway_pb2, gateway_pb2_grpc, trainer_pb2
+from langptune.weights import ReleaseRegistry
+from services.gateway.backends import Decoder, Encoder
+from services.gateway.durability import warn_if_weak
+from services.gateway.forwarding import forward
+from services.gateway.interactions import Interactions
+from services.gateway.live import LiveRelease
+from services.gateway.profiles import Profiles
+from services.gateway.recommendations import Recommender
+from services.gateway.refresh import Histories, ProfileWriter
+from services.gateway.servicers import CatalogServicer, InteractionServicer, ProfileServicer, RecommendationServicer
+from services.gateway.settings import GatewaySettings
+
+_OWN = gateway_pb2.DESCRIPTOR.services_by_name
+_PASSED_ON = trainer_pb2.DESCRIPTOR.services_by_name
+
+
+class Gateway:
+    """The gateway as `langptune.rpc` runs it."""
+
+    name = "gateway"
+    proto_services: Sequence[str] = [service.full_name for service in (*_OWN.values(), *_PASSED_ON.values())]
+
+    def __init__(self, settings: GatewaySettings, stopping: asyncio.Event) -> None:
+        self._settings = settings
+        self._stopping = stopping
+        self._channels: list[Channel] = []
+
+    async def start(self, server: grpc.aio.Server) -> None:
+        """Needs no other service to be there: each is reached when a request asks for it."""
+        settings = self._settings
+        self._redis = open_redis(settings)
+        await warn_if_weak(self._redis)
+        encoder = Encoder(self._open(settings.encoder_address), settings.domain, settings.encoder_timeout)
+        decoder = Decoder(self._open(settings.decoder_address), settings.import_timeout)
+        live = LiveRelease(ReleaseRegistry(self._redis))
+        profiles = Profiles(self._redis, settings.revisions_kept)
+        interactions = Interactions(self._redis, settings.history_kept)
+        histories = Histories(interactions, decoder)
+        writer = ProfileWriter(profiles, histories, encoder, live, settings.history_sent)
+        recommender = Recommender(profiles, interactions, histories, decoder, live, settings.history_ranked)
+        gateway_pb2_grpc.add_RecommendationServiceServicer_to_server(RecommendationServicer(recommender), server)
+        gateway_pb2_grpc.add_ProfileServiceServicer_to_server(ProfileServicer(profiles, writer, live), server)
+        gateway_pb2_grpc.add_InteractionServiceServicer_to_server(InteractionServicer(interactions, decoder), server)
+        gateway_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(decoder), server)
+        trainer = self._open(settings.trainer_address)
+        for service in _PASSED_ON.values():
+            forward(server, service, trainer, self._stopping)
+
+    async def stop(self) -> None:
+        """Close the connections."""
+        for channel in self._channels:
+            await channel.close()
+        await self._redis.aclose()
+
+    def _open(self, address: str) -> Channel:
+        settings = self._settings
+        channel = open_channel(address, timeout=settings.call_timeout, max_message_bytes=settings.max_message_bytes)
+        self._channels.append(channel)
+        return channel

@@ -1,0 +1,161 @@
+"""The gateway's own RPCs: translate in, call the core, translate out."""
+
+# ruff: noqa: N802  # gRPC names the methods
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from langptune.convert import check_id
+from langptune.errors import InvalidArgument, NotFound
+from langptune.v1 import common_pb2, gateway_pb2, gateway_pb2_grpc
+from services.gateway.backends import Decoder
+from services.gateway.convert import entry_from_proto, entry_to_proto, pins_to_proto, profile_to_proto
+from services.gateway.imports import InteractionImport
+from services.gateway.interactions import MAX_RECORDED, Interactions
+from services.gateway.live import LiveRelease
+from services.gateway.profiles import Pins, Profiles
+from services.gateway.recommendations import Recommender
+from services.gateway.refresh import ProfileWriter
+
+
+class RecommendationServicer(gateway_pb2_grpc.RecommendationServiceServicer):
+    """RecommendationService."""
+
+    def __init__(self, recommender: Recommender) -> None:
+        self._recommender = recommender
+
+    async def Recommend(self, request: gateway_pb2.RecommendRequest, context: Any) -> gateway_pb2.RecommendResponse:
+        found = await self._recommender.recommend(request.user_id, request.k)
+        return gateway_pb2.RecommendResponse(
+            items=found.items,
+            basis=gateway_pb2.RankingBasis.Value(f"RANKING_BASIS_{found.basis.name}"),
+            basis_reason=found.reason,
+            versions=pins_to_proto(found.pins),
+            profile_revision=found.profile_revision,
+        )
+
+
+class ProfileServicer(gateway_pb2_grpc.ProfileServiceServicer):
+    """ProfileService."""
+
+    def __init__(self, profiles: Profiles, writer: ProfileWriter, live: LiveRelease) -> None:
+        self._profiles = profiles
+        self._writer = writer
+        self._live = live
+
+    async def GetProfile(self, request: gateway_pb2.GetProfileRequest, context: Any) -> gateway_pb2.GetProfileResponse:
+        return gateway_pb2.GetProfileResponse(profile=profile_to_proto(await self._profiles.get(request.user_id)))
+
+    async def UpdateProfile(self, request: gateway_pb2.UpdateProfileRequest, context: Any) -> gateway_pb2.UpdateProfileResponse:
+        live = await self._live.find() or Pins()
+        edited = await self._profiles.edit(request.user_id, request.text, request.etag, live)
+        return gateway_pb2.UpdateProfileResponse(profile=profile_to_proto(edited))
+
+    async def RefreshProfile(
+        self, request: gateway_pb2.RefreshProfileRequest, context: Any
+    ) -> gateway_pb2.RefreshProfileResponse:
+        seed = request.seed if request.HasField("seed") else None
+        written = await self._writer.refresh(request.user_id, overwrite_edited=request.overwrite_edited, seed=seed)
+        return gateway_pb2.RefreshProfileResponse(profile=profile_to_proto(written))
+
+    async def ListProfileRevisions(
+        self, request: gateway_pb2.ListProfileRevisionsRequest, context: Any
+    ) -> gateway_pb2.ListProfileRevisionsResponse:
+        page, token = await self._profiles.revisions(request.user_id, request.page_size, request.page_token)
+        revisions = [profile_to_proto(revision) for revision in page]
+        return gateway_pb2.ListProfileRevisionsResponse(revisions=revisions, next_page_token=token)
+
+    async def RestoreProfileRevision(
+        self, request: gateway_pb2.RestoreProfileRevisionRequest, context: Any
+    ) -> gateway_pb2.RestoreProfileRevisionResponse:
+        restored = await self._profiles.restore(request.user_id, request.revision, request.etag)
+        return gateway_pb2.RestoreProfileRevisionResponse(profile=profile_to_proto(restored))
+
+
+class InteractionServicer(gateway_pb2_grpc.InteractionServiceServicer):
+    """InteractionService."""
+
+    def __init__(self, interactions: Interactions, decoder: Decoder) -> None:
+        self._interactions = interactions
+        self._decoder = decoder
+
+    async def RecordInteractions(
+        self, request: gateway_pb2.RecordInteractionsRequest, context: Any
+    ) -> gateway_pb2.RecordInteractionsResponse:
+        user_id = check_id("user_id", request.user_id)
+        if not 1 <= len(request.interactions) <= MAX_RECORDED:
+            raise InvalidArgument("interactions", f"must be 1 to {MAX_RECORDED:,}, not {len(request.interactions):,}")
+        entries = [entry_from_proto(message, f"interactions[{at}].") for at, message in enumerate(request.interactions)]
+        known = await self._decoder.items(entry.item_id for entry in entries)
+        for entry in entries:
+            if entry.item_id not in known:
+                raise NotFound("item", entry.item_id)
+        outcome = (await self._interactions.record({user_id: entries}))[user_id]
+        return gateway_pb2.RecordInteractionsResponse(
+            recorded=outcome.recorded, unchanged=outcome.unchanged, history_size=outcome.history_size
+        )
+
+    async def ImportInteractions(
+        self, requests: AsyncIterator[gateway_pb2.ImportInteractionsRequest], context: Any
+    ) -> gateway_pb2.ImportInteractionsResponse:
+        report = await InteractionImport(self._interactions, self._decoder).run(requests)
+        return gateway_pb2.ImportInteractionsResponse(
+            recorded=report.recorded,
+            unchanged=report.unchanged,
+            rejections=report.rejections,
+            rejected=report.rejected,
+            users=len(report.users),
+        )
+
+    async def ListInteractions(
+        self, request: gateway_pb2.ListInteractionsRequest, context: Any
+    ) -> gateway_pb2.ListInteractionsResponse:
+        entries, token, total = await self._interactions.page(request.user_id, request.page_size, request.page_token)
+        items = await self._decoder.items(entry.item_id for entry in entries)
+        return gateway_pb2.ListInteractionsResponse(
+            interactions=[entry_to_proto(entry, items.get(entry.item_id)) for entry in entries],
+            next_page_token=token,
+            total_size=total,
+        )
+
+
+class CatalogServicer(gateway_pb2_grpc.CatalogServiceServicer):
+    """CatalogService: the decoder's catalogue under public names."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+
+    async def ImportCatalogItems(
+        self, requests: AsyncIterator[gateway_pb2.ImportCatalogItemsRequest], context: Any
+    ) -> gateway_pb2.ImportCatalogItemsResponse:
+        report = await self._decoder.import_items(_batches(requests))
+        return gateway_pb2.ImportCatalogItemsResponse(
+            imported=report.imported,
+            unchanged=report.unchanged,
+            rejections=report.rejections,
+            rejected=report.rejected,
+            catalogue_size=report.catalogue_size,
+        )
+
+    async def GetCatalogItem(
+        self, request: gateway_pb2.GetCatalogItemRequest, context: Any
+    ) -> gateway_pb2.GetCatalogItemResponse:
+        item_id = check_id("item_id", request.item_id)
+        return gateway_pb2.GetCatalogItemResponse(item=await self._decoder.get(item_id))
+
+    async def ListCatalogItems(
+        self, request: gateway_pb2.ListCatalogItemsRequest, context: Any
+    ) -> gateway_pb2.ListCatalogItemsResponse:
+        page = await self._decoder.page(request.page_size, request.page_token)
+        return gateway_pb2.ListCatalogItemsResponse(
+            items=page.items, next_page_token=page.next_page_token, total_size=page.total_size
+        )
+
+
+async def _batches(
+    requests: AsyncIterator[gateway_pb2.ImportCatalogItemsRequest],
+) -> AsyncIterator[Sequence[common_pb2.Item]]:
+    async for request in requests:
+        yield request.items
