@@ -39,6 +39,7 @@ from services.trainer.rewards import DecoderRewards
 from services.trainer.rollouts import EncoderRollouts
 from services.trainer.settings import TrainerSettings
 from services.trainer.spec import resolve
+from services.trainer.storage import writing
 
 VALIDATION_CUTOFF = 20  # Section 4.1
 _VALIDATION_SEED = 1 << 32  # above the seeds of training
@@ -114,7 +115,8 @@ class Training:
 
     async def _save(self, algorithm: Algorithm) -> None:
         if algorithm.done != self._saved[0]:
-            await asyncio.to_thread(save_checkpoint, self._checkpoints, algorithm.state_dict())
+            with writing("a checkpoint", self._checkpoints):
+                await asyncio.to_thread(save_checkpoint, self._checkpoints, algorithm.state_dict())
         self._saved = (algorithm.done, time.monotonic())
 
     def _algorithm(self, data: Dataset, parent: Release) -> Algorithm:

@@ -15,6 +15,7 @@ from langptune.weights.store import Kind, Manifest, WeightsStore
 from services.trainer.learning.ports import Saveable
 from services.trainer.patience import patiently
 from services.trainer.peers import Peers
+from services.trainer.storage import writing
 
 _KINDS: tuple[Kind, Kind] = ("encoder", "decoder")
 
@@ -56,8 +57,9 @@ class JobVersions:
 
     def _store_model(self, kind: Kind, model: Saveable, parent: str) -> str:
         origin = self._store.manifest(kind, parent)
-        self._scratch.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self._scratch, prefix="publish-") as folder:
-            model.save(Path(folder) / "model")
-            manifest = Manifest(self._prefix, kind, origin.base_model, parent=parent, job_id=self._job_id)
-            return self._store.add(Path(folder) / "model", manifest).version
+        manifest = Manifest(self._prefix, kind, origin.base_model, parent=parent, job_id=self._job_id)
+        with writing(f"a version of the {kind}", self._scratch):
+            self._scratch.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self._scratch, prefix="publish-") as folder:
+                model.save(Path(folder) / "model")
+                return self._store.add(Path(folder) / "model", manifest).version

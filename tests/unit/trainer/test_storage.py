@@ -1,0 +1,71 @@
+"""A full disk (here: a file size limit) is told as a typed error, whoever writes; and no second worker is started for a job."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from langptune.errors import FailedPrecondition
+from services.trainer.launcher import LocalLauncher
+from services.trainer.learning.checkpoint import load_checkpoint, save_checkpoint
+from services.trainer.storage import writing
+
+_LIMIT = 100_000  # bytes
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_LIMIT, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def _checkpoint(folder: Path) -> None:
+    save_checkpoint(folder, {"done": 2, "w": torch.zeros(_LIMIT)})
+
+
+def _safetensors(folder: Path) -> None:
+    save_file({"w": torch.zeros(_LIMIT)}, folder / "model.safetensors")
+
+
+def _file(folder: Path) -> None:
+    (folder / "file").write_bytes(bytes(2 * _LIMIT))
+
+
+@pytest.mark.usefixtures("full_disk")
+@pytest.mark.parametrize("write", [_checkpoint, _safetensors, _file])
+def test_a_full_disk_is_a_sentence(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    with (
+        pytest.raises(FailedPrecondition, match=r"^a model cannot be written below .*: ") as refused,
+        writing("a model", tmp_path),
+    ):
+        write(tmp_path)
+    assert refused.value.reason == "STORAGE"
+    assert load_checkpoint(tmp_path) is None
+
+
+async def test_a_job_has_one_worker_at_most(tmp_path: Path) -> None:
+    launcher = LocalLauncher(tmp_path, threads=1)
+    (tmp_path / "j").mkdir()
+    assert not await launcher.alive("j")
+    held = os.open(tmp_path / "j" / "worker.lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    assert await launcher.alive("j")
+    with pytest.raises(FailedPrecondition, match="still running"):
+        await launcher.launch("j", 2)
+    os.close(held)
+    assert not await launcher.alive("j")
+
+
+async def test_a_jobs_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "jobs").write_text("a file")
+    with pytest.raises(FailedPrecondition, match="cannot be written"):
+        await LocalLauncher(tmp_path / "jobs", threads=1).launch("j", 1)
