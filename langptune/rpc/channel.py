@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -58,7 +58,18 @@ class Channel:
         return self._single(self._inner.unary_unary(*args, **kwargs))
 
     def stream_unary(self, *args: Any, **kwargs: Any) -> Callable[..., Awaitable[Any]]:
-        return self._single(self._inner.stream_unary(*args, **kwargs))
+        method = self._single(self._inner.stream_unary(*args, **kwargs))
+
+        async def call(requests: AsyncIterable[Any], *, timeout: float | None = None) -> Any:
+            source = _Source(requests)
+            try:
+                return await method(source.read(), timeout=timeout)
+            except (asyncio.CancelledError, Cancelled):
+                if source.error is not None:  # gRPC cancels the call and keeps the cause to itself
+                    raise source.error from None
+                raise
+
+        return call
 
     def unary_stream(self, *args: Any, **kwargs: Any) -> Callable[..., AsyncIterator[Any]]:
         return self._several(self._inner.unary_stream(*args, **kwargs))
@@ -98,6 +109,22 @@ class Channel:
                 running.cancel()  # a caller that stops reading early stops the other side, too
 
         return call
+
+
+class _Source:
+    """A caller's stream of requests, and the error that it broke with."""
+
+    def __init__(self, requests: AsyncIterable[Any]) -> None:
+        self._requests = requests
+        self.error: Exception | None = None
+
+    async def read(self) -> AsyncIterator[Any]:
+        try:
+            async for request in self._requests:
+                yield request
+        except Exception as error:  # raised to the caller by `stream_unary`, whatever it is
+            self.error = error
+            raise
 
 
 def open_channel(address: str, *, timeout: float = 30.0, max_message_bytes: int = 16 << 20) -> Channel:

@@ -34,6 +34,11 @@ class Servicer(DecoderServiceServicer):
             raise errors[request.item_id]
         return pb.GetItemResponse()
 
+    async def ImportItems(  # noqa: N802
+        self, requests: AsyncIterator[pb.ImportItemsRequest], context: grpc.aio.ServicerContext
+    ) -> pb.ImportItemsResponse:
+        return pb.ImportItemsResponse(imported=sum([1 async for _ in requests]))
+
     async def LoadDecoderVersion(  # noqa: N802
         self, request: pb.LoadDecoderVersionRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[pb.LoadDecoderVersionResponse]:
@@ -123,3 +128,12 @@ async def test_one_line_a_call_with_the_callers_request_id(channel: Channel, cap
     assert line["request_id"] == "0123456789abcdef"
     assert (line["service"], line["method"], line["code"]) == ("decoder", "/langptune.v1.DecoderService/GetItem", "OK")
     assert math.isfinite(line["seconds"])
+
+
+async def test_a_source_of_requests_that_breaks_raises_its_own_error(channel: Channel) -> None:
+    async def broken() -> AsyncIterator[pb.ImportItemsRequest]:
+        yield pb.ImportItemsRequest()
+        raise InvalidArgument("line 2", "is not JSON")
+
+    with pytest.raises(InvalidArgument, match="line 2: is not JSON"):
+        await asyncio.wait_for(DecoderServiceStub(channel).ImportItems(broken()), 5)
