@@ -61,7 +61,7 @@ class InteractionImport:
                 check_id("user_id", user_id)
                 self._waiting.append((self._index, user_id, entry_from_proto(message)))
             except InvalidArgument as error:
-                self.report.reject(self._index, message.item.item_id, error.field, error.message)
+                self.report.reject(self._index, message.item.item_id, error.field, error.message.removeprefix(f"{error.field}: "))
             self._index += 1
 
     async def _write(self) -> None:

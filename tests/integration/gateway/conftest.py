@@ -1,0 +1,22 @@
+"""One world per module, and a client of its gateway."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from langptune.client import LangPTune
+from samples.dataset import make_dataset
+from tests.integration.gateway.world import World, running_world
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("gateway")
+    with running_world(folder, make_dataset(folder / "data", items=120, users=40)) as world:
+        yield world
+
+
+@pytest.fixture
+async def lp(world: World) -> AsyncIterator[LangPTune]:
+    async with LangPTune(world.gateway.address, timeout=20.0) as client:
+        yield client

@@ -1,0 +1,194 @@
+"""What a user meets: popularity, then the history, then a profile, an edit that moves the ranking, and the way back."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
+
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from langptune.client import Item, LangPTune, NewInteraction, ProfileOrigin, RankedItem, RankingBasis
+from langptune.errors import Aborted, FailedPrecondition, InvalidArgument, LangPTuneError, NotFound
+from langptune.weights import ReleaseRegistry
+from tests.integration.gateway.world import World
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
+async def imported(world: World) -> None:
+    """The catalogue, and the histories of all users."""
+    items = list(world.dataset.items.values())
+    bad = Item("bad id", "a title")
+    told: list[int] = []
+    async with LangPTune(world.gateway.address) as lp:
+        report = await lp.import_items([*items, bad], progress=told.append)
+        assert (report.imported, report.rejected, report.catalogue_size) == (120, 1, 120)
+        assert [(each.index, each.id, each.field) for each in report.rejections] == [(120, "bad id", "item_id")]
+        assert told[-1] == 121
+
+        async def pairs() -> AsyncIterator[tuple[str, NewInteraction]]:
+            for user_id, entry in world.dataset.interactions:
+                yield user_id, NewInteraction(entry.item.item_id, entry.rating, entry.review, entry.time_ms)
+            yield "u-bad", NewInteraction("no-such-item", 4.0)
+            yield "u-bad", NewInteraction(items[0].item_id, float("nan"))
+            yield "no user", NewInteraction(items[0].item_id, 4.0)
+
+        count = len(world.dataset.interactions)
+        first = await lp.import_interactions(pairs())
+        assert (first.recorded, first.unchanged, first.rejected) == (count, 0, 3)
+        assert {(each.index, each.field) for each in first.rejections} == {
+            (count, "item.item_id"),
+            (count + 1, "rating"),
+            (count + 2, "user_id"),
+        }
+        again = await lp.import_interactions(world.dataset.interactions)
+        assert (again.recorded, again.unchanged) == (0, count)
+
+
+async def test_from_popularity_to_profile_and_back(lp: LangPTune, world: World) -> None:
+    newcomer = await lp.recommend("newcomer", k=5)
+    assert newcomer.basis == RankingBasis.POPULARITY
+    assert "neither a profile nor a history" in newcomer.basis_reason
+    shares = [place.score for place in newcomer.items]
+    assert shares == sorted(shares, reverse=True)
+    assert 0.0 < shares[0] <= 1.0
+    assert [place.position for place in newcomer.items] == [1, 2, 3, 4, 5]
+
+    chosen = newcomer.items[0].item
+    assert chosen == world.dataset.items[chosen.item_id]
+    now = time.time_ns() // 1_000_000
+    recorded = await lp.record_interactions("newcomer", [NewInteraction(chosen.item_id, 5.0, "Loved it.", now)])
+    assert (recorded.recorded, recorded.unchanged, recorded.history_size) == (1, 0, 1)
+    again = await lp.record_interactions("newcomer", [NewInteraction(chosen.item_id, 5.0, "Loved it.", now)])
+    assert (again.recorded, again.unchanged, again.history_size) == (0, 1, 1)
+    by_history = await lp.recommend("newcomer")
+    assert by_history.basis == RankingBasis.HISTORY
+    assert len(by_history.items) == 10
+    assert chosen.item_id not in {place.item.item_id for place in by_history.items}
+
+    written = await lp.refresh_profile("newcomer", seed=3)
+    assert (written.revision, written.origin, written.interactions) == (1, ProfileOrigin.GENERATED, 1)
+    assert written.versions.release_id == world.release.release_id
+    assert written.versions.encoder_version == world.release.encoder_version
+    by_profile = await lp.recommend("newcomer", k=20)
+    assert (by_profile.basis, by_profile.basis_reason, by_profile.profile_revision) == (RankingBasis.PROFILE, "", 1)
+    assert by_profile.versions == written.versions
+
+    edited = await lp.update_profile("newcomer", "The user likes nothing that was said above.\r\n", etag=written.etag)
+    assert (edited.text, edited.origin) == ("The user likes nothing that was said above.", ProfileOrigin.EDITED)
+    after = await lp.recommend("newcomer", k=20)
+    assert after.profile_revision == 2
+    assert _ids(after.items) != _ids(by_profile.items)
+
+    restored = await lp.restore_profile_revision("newcomer", 1, etag=edited.etag)
+    assert (restored.revision, restored.text, restored.origin) == (3, written.text, ProfileOrigin.RESTORED)
+    assert _ids((await lp.recommend("newcomer", k=20)).items) == _ids(by_profile.items)
+    line = [revision async for revision in lp.list_profile_revisions("newcomer", page_size=2)]
+    assert line == [restored, edited, written]
+    assert await lp.get_profile("newcomer") == restored
+
+
+async def test_an_edit_is_not_overwritten_unasked(lp: LangPTune, world: World) -> None:
+    user = world.dataset.interactions[0][0]
+    edited = await lp.update_profile(user, "My own words.")
+    with pytest.raises(FailedPrecondition) as caught:
+        await lp.refresh_profile(user)
+    assert caught.value.reason == "PROFILE_EDITED"
+    assert await lp.get_profile(user) == edited
+    written = await lp.refresh_profile(user, overwrite_edited=True, seed=1)
+    assert (written.revision, written.origin) == (2, ProfileOrigin.GENERATED)
+    assert written.interactions > 0
+
+
+async def test_a_history_comes_back_whole_and_newest_first(lp: LangPTune, world: World) -> None:
+    user = world.dataset.interactions[-1][0]
+    expected = sorted(
+        (entry for each, entry in world.dataset.interactions if each == user), key=lambda e: (-e.time_ms, e.item.item_id)
+    )
+    found = [entry async for entry in lp.list_interactions(user, page_size=3)]
+    assert sorted(found, key=lambda e: (-e.time_ms, e.item.item_id)) == expected
+    assert [entry.time_ms for entry in found] == [entry.time_ms for entry in expected]
+    assert [entry async for entry in lp.list_interactions("nobody")] == []
+
+
+async def test_the_catalogue_by_pages(lp: LangPTune, world: World) -> None:
+    assert {item.item_id: item async for item in lp.list_items(page_size=50)} == world.dataset.items
+    first = next(iter(world.dataset.items.values()))
+    assert await lp.get_item(first.item_id) == first
+    with pytest.raises(NotFound, match="item 'nothing'"):
+        await lp.get_item("nothing")
+    changed = await lp.import_items([replace(first, price=1.25)])
+    assert (changed.imported, changed.unchanged) == (1, 0)
+    assert (await lp.get_item(first.item_id)).price == 1.25
+    await lp.import_items([first])
+
+
+async def test_of_ten_updates_at_once_exactly_one_wins(lp: LangPTune) -> None:
+    first = await lp.update_profile("racer", "start")
+    updates = [lp.update_profile("racer", f"text {number}", etag=first.etag) for number in range(10)]
+    outcomes = await asyncio.gather(*updates, return_exceptions=True)
+    current = await lp.get_profile("racer")
+    assert current.revision == 2
+    lost = [outcome for outcome in outcomes if isinstance(outcome, Aborted)]
+    assert len(lost) == 9
+    assert {error.etag for error in lost} == {current.etag}
+
+
+async def test_all_or_nothing(lp: LangPTune, world: World) -> None:
+    good = next(iter(world.dataset.items))
+    with pytest.raises(NotFound, match="item 'no-such-item'"):
+        await lp.record_interactions("careful", [NewInteraction(good, 4.0), NewInteraction("no-such-item", 4.0)])
+    with pytest.raises(InvalidArgument) as caught:
+        await lp.record_interactions("careful", [NewInteraction(good, 4.0), NewInteraction(good, float("nan"))])
+    assert caught.value.field == "interactions[1].rating"
+    for entries in ([], [NewInteraction(good, 4.0)] * 1_001):
+        with pytest.raises(InvalidArgument, match="interactions: must be 1 to 1,000"):
+            await lp.record_interactions("careful", entries)
+    assert [entry async for entry in lp.list_interactions("careful")] == []
+    assert (await lp.recommend("careful")).basis == RankingBasis.POPULARITY
+
+
+async def test_bad_input_is_named(lp: LangPTune) -> None:
+    for k in (-1, 101, 10**9):
+        with pytest.raises(InvalidArgument, match="k: must be 1 to 100"):
+            await lp.recommend("u1", k=k)
+    assert len((await lp.recommend("someone", k=0)).items) == 10
+    for user_id in ("", "two words", "x" * 129):
+        for call in (
+            lp.recommend(user_id),
+            lp.get_profile(user_id),
+            lp.refresh_profile(user_id),
+            lp.update_profile(user_id, "a"),
+        ):
+            with pytest.raises(InvalidArgument, match="user_id"):
+                await call
+    for text in ("", " \n", "\x07", "x" * (1 << 20)):
+        with pytest.raises(InvalidArgument) as caught:
+            await lp.update_profile("unwritten", text)
+        assert caught.value.field == "text"
+    with pytest.raises(NotFound, match="profile 'unwritten'"):
+        await lp.get_profile("unwritten")
+    with pytest.raises(NotFound, match="history 'unwritten'"):
+        await lp.refresh_profile("unwritten")
+    with pytest.raises(LangPTuneError):
+        await lp.update_profile("unwritten", "x" * (20 << 20))
+
+
+async def test_real_world_user_ids_are_taken(lp: LangPTune) -> None:
+    for user_id in ("AE222BBOVZIF42YOOPNBXL4UUMYA", "196", "user:1.b-2_c"):
+        assert (await lp.update_profile(user_id, "Likes trains.")).user_id == user_id
+
+
+async def test_a_publish_is_followed_at_once(lp: LangPTune, world: World) -> None:
+    await lp.update_profile("follower", "Likes trains.")
+    async with Redis.from_url(world.redis_url) as client:
+        registry = ReleaseRegistry(client)
+        newer = await registry.create(world.release.encoder_version, world.release.decoder_version)
+        for release_id in (newer.release_id, world.release.release_id):
+            await registry.set_live(release_id, expected=None, reason="test")
+            assert (await lp.recommend("follower")).versions.release_id == release_id
+
+
+def _ids(places: Iterable[RankedItem]) -> list[str]:
+    return [place.item.item_id for place in places]
