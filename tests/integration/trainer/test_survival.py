@@ -27,7 +27,9 @@ async def test_a_job_outlives_a_killed_trainer_a_stopped_trainer_and_a_killed_wo
         assert events[: len(first)] == first
         assert world.worker_pid("tough") == pid
 
-        watching = asyncio.create_task(client.watch("tough", after=events[-1].sequence))
+        connected = asyncio.Event()
+        watching = asyncio.create_task(client.watch("tough", until=lambda _: bool(connected.set())))
+        await connected.wait()
         assert await asyncio.to_thread(world.trainer.terminate) == 0  # the worker finishes its step and hands the job back
         with pytest.raises(Unavailable, match="shutting down; watch again after sequence"):
             await watching
