@@ -23,7 +23,7 @@ from samples.dataset import MODEL_SEEDS
 from samples.embedder import MAX_LENGTH, STEPS, train_embedder
 from samples.teacher import write_profile
 from samples.tokenizer import embedder_tokenizer, train_tokenizer, writer_tokenizer
-from samples.users import make_sessions, make_users
+from samples.users import PRETRAINING_CHOICE, make_sessions, make_users
 from samples.world import make_catalogue
 from samples.writer import CURRICULUM, save_writer, train_writer
 
@@ -36,7 +36,9 @@ VOCABULARY_SESSIONS = 1_500
 def make_vocabulary() -> Tokenizer:
     """The BPE vocabulary of both models; the same for every seed of theirs."""
     rng = np.random.default_rng([MODEL_SEEDS, 8])
-    sessions = make_sessions(make_catalogue(seed=MODEL_SEEDS), make_users(VOCABULARY_SESSIONS, MODEL_SEEDS), MODEL_SEEDS)
+    catalogue = make_catalogue(seed=MODEL_SEEDS)
+    users = make_users(VOCABULARY_SESSIONS, MODEL_SEEDS)
+    sessions = make_sessions(catalogue, users, MODEL_SEEDS, choice=PRETRAINING_CHOICE)
     return train_tokenizer(
         text for session in sessions for text in (prompt_text(session.history), write_profile(session.history, rng))
     )

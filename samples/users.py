@@ -17,13 +17,22 @@ from samples.world import COLUMN, Catalogue, kind_weights
 
 TASTE_SIZE = {"genre": 1, "theme": 2, "setting": 1, "tone": 1}  # liked, and as many disliked
 TASTE_WEIGHT = {"genre": 1.0, "theme": 1.2, "setting": 0.8, "tone": 1.0}
-SHARPNESS = 3.0  # of the choice: logit of a film = SHARPNESS * (likes - dislikes) + POPULARITY * quality
-POPULARITY = 0.3
 DISAPPOINTMENT = 0.8  # share of histories with one disappointing film
 HISTORY_LENGTH = 4
 MENTIONS = 2  # at most so many attributes praised, and so many blamed, in one review
 FIRST_TIME_MS = 1_640_995_200_000  # 2022-01-01 UTC
 DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How films are chosen: logit = sharpness * (weighted likes - dislikes) + popularity * quality."""
+
+    sharpness: float = 3.5
+    popularity: float = 1.2  # quality shows in the average rating: texts alone do not say that it counts, CL can learn it
+
+
+PRETRAINING_CHOICE = Choice(sharpness=3.0, popularity=0.3)  # of the users that the shipped writer learnt from
 
 
 @dataclass(frozen=True)
@@ -52,17 +61,20 @@ def _make_user(user_id: str, rng: np.random.Generator) -> User:
     return User(user_id, frozenset(likes), frozenset(dislikes))
 
 
-def make_sessions(catalogue: Catalogue, users: Sequence[User], seed: int, split: str = "train") -> Iterator[Session]:
+def make_sessions(
+    catalogue: Catalogue, users: Sequence[User], seed: int, split: str = "train", choice: Choice = Choice()
+) -> Iterator[Session]:
     """One session a user: HISTORY_LENGTH films that were watched and reviewed, then the one that was chosen next."""
     rng = np.random.default_rng([seed, 3])
     weights = kind_weights(TASTE_WEIGHT)
     for user in users:
         liked = catalogue.attributes @ (_indicator(user.likes) * weights)  # [items]
         disliked = catalogue.attributes @ (_indicator(user.dislikes) * weights)
-        chosen = list(_top(SHARPNESS * (liked - disliked) + POPULARITY * catalogue.quality, HISTORY_LENGTH + 1, rng))
+        preference = choice.sharpness * (liked - disliked)
+        chosen = list(_top(preference + choice.popularity * catalogue.quality, HISTORY_LENGTH + 1, rng))
         *history, target = chosen
         if rng.random() < DISAPPOINTMENT:
-            logits = SHARPNESS * (disliked - liked)
+            logits = -preference
             logits[chosen] = -np.inf
             history[rng.integers(HISTORY_LENGTH)] = _top(logits, 1, rng)[0]
         start = FIRST_TIME_MS + int(rng.integers(365)) * DAY_MS

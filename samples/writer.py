@@ -22,7 +22,7 @@ from langptune.text import prompt_text
 from samples.dataset import MODEL_SEEDS
 from samples.lexicon import ATTRIBUTES
 from samples.teacher import write_profile
-from samples.users import make_sessions, make_users
+from samples.users import PRETRAINING_CHOICE, make_sessions, make_users
 from samples.world import make_catalogue
 
 CHUNK = 1_024  # sessions made from one fresh catalogue
@@ -101,7 +101,7 @@ def make_examples(tokenizer: PreTrainedTokenizerFast, films: int, seed: int) -> 
     while True:
         catalogue = make_catalogue(seed=seed)
         rng = np.random.default_rng([seed, 5])
-        for session in make_sessions(catalogue, make_users(CHUNK, seed), seed):
+        for session in make_sessions(catalogue, make_users(CHUNK, seed), seed, choice=PRETRAINING_CHOICE):
             kept = sorted(rng.choice(len(session.history), films, replace=False))
             history = [session.history[at] for at in kept]
             prompt = chat_ids(tokenizer, history)
