@@ -52,6 +52,11 @@ def check_text(field: str, value: str, *, low: int = 0, high: int = MAX_TEXT) ->
     return value
 
 
+def without_controls(text: str) -> str:
+    """`text` less the characters that `check_text` refuses: what a model has sampled may hold any byte."""
+    return _CONTROL.sub("", text)
+
+
 def check_number(field: str, value: float, low: float, high: float) -> float:
     """`value` if it is finite and lies in low..high. Raises InvalidArgument."""
     if not math.isfinite(value) or not low <= value <= high:

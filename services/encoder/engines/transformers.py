@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 
+from langptune.convert import without_controls
 from langptune.errors import ResourceExhausted
 from langptune.weights import WeightsStore
 from services.encoder.engines.decoding import Sample, Task
@@ -129,4 +130,4 @@ def _task(loaded: LoadedModel, work: Work, prompts: Sequence[Prompt], at: int) -
 
 def _rollout(loaded: LoadedModel, sample: Sample) -> Rollout:
     text = loaded.tokenizer.decode(list(sample.token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return Rollout(str(text).strip(), sample.token_ids, sample.log_probs, sample.finish_reason)
+    return Rollout(without_controls(str(text)).strip(), sample.token_ids, sample.log_probs, sample.finish_reason)

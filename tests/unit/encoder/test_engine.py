@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from langptune.convert import check_text
 from langptune.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Unavailable
 from langptune.weights import Manifest, WeightsStore
 from services.encoder.engines.port import Options, RolloutGroup, Work
@@ -135,3 +136,15 @@ async def test_closing_ends_what_runs(settings: EncoderSettings, store: WeightsS
     await engine.close()
     with pytest.raises(Unavailable):
         await running
+
+
+async def test_texts_hold_no_control_characters_whatever_bytes_are_sampled(
+    engine: TransformersEngine, base_version: str, model_folder: Path
+) -> None:
+    """The untrained byte-level model samples all 256 bytes about alike, so 30 in 256 tokens are control characters."""
+    groups = await sample(engine, work(base_version, samples=8, length=40))
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    sampled = "".join(tokenizer.decode(rollout.token_ids) for rollout in groups[0].rollouts)
+    assert any(ord(mark) < 9 for mark in sampled)
+    for rollout in groups[0].rollouts:
+        check_text("text", rollout.text)
