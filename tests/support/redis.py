@@ -21,17 +21,23 @@ from langptune.local.redis import redis_command
 @contextmanager
 def running_redis(folder: Path, port: int | None = None) -> Iterator[str]:
     """A server with its files below `folder`; yields its URL once it answers."""
-    port = port or free_port()
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "redis.log").open("ab") as log:
-        process = subprocess.Popen(redis_command(folder, port), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    process, url = start_redis(folder, port)
     try:
-        url = f"redis://127.0.0.1:{port}/0"
-        _await_ping(url, process)
         yield url
     finally:
         process.terminate()
         process.wait(10)
+
+
+def start_redis(folder: Path, port: int | None = None) -> tuple[subprocess.Popen[bytes], str]:
+    """As `running_redis`, for callers that end the process themselves."""
+    port = port or free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "redis.log").open("ab") as log:
+        process = subprocess.Popen(redis_command(folder, port), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    url = f"redis://127.0.0.1:{port}/0"
+    _await_ping(url, process)
+    return process, url
 
 
 def _await_ping(url: str, process: subprocess.Popen[bytes]) -> None:
