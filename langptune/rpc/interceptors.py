@@ -23,6 +23,7 @@ from langptune.state import typed_redis_error
 log = structlog.get_logger(__name__)
 
 _INTERNAL = "internal error; the service's log has the rest under this request id"
+_NO_RETRY = (("grpc-retry-pushback-ms", "-1"),)  # a servicer that says UNAVAILABLE has retried already; do not multiply
 _QUIET_PREFIXES = ("/grpc.health.", "/grpc.reflection.")
 
 
@@ -97,5 +98,5 @@ class _Call:
             log.error("call", method=self.method, code=answer.code.name, seconds=seconds, exc_info=error)
         trailing = ((REQUEST_ID_KEY, structlog.contextvars.get_contextvars()["request_id"]),)
         status = rpc_status.to_status(to_status(answer))
-        await self.context.abort(status.code, status.details, (*trailing, *status.trailing_metadata))
+        await self.context.abort(status.code, status.details, (*trailing, *_NO_RETRY, *status.trailing_metadata))
         return True

@@ -20,14 +20,17 @@ class Servicer(DecoderServiceServicer):
     """Answers GetItem by failing as the item id says; streams for ever from LoadDecoderVersion."""
 
     def __init__(self) -> None:
+        self.calls = 0
         self.abandoned = asyncio.Event()
 
     async def GetItem(self, request: pb.GetItemRequest, context: grpc.aio.ServicerContext) -> pb.GetItemResponse:  # noqa: N802
         errors: dict[str, Exception] = {
             "invalid": InvalidArgument("item_id", "is not to my taste"),
             "aborted": Aborted("somebody was first", etag="5"),
+            "unavailable": Unavailable("a part of mine is gone"),
             "defect": ZeroDivisionError("secret of the house"),
         }
+        self.calls += 1
         if request.item_id == "slow":
             await asyncio.sleep(30)
         if request.item_id in errors:
@@ -98,6 +101,11 @@ async def test_nobody_there_is_unavailable() -> None:
     channel = open_channel("127.0.0.1:9", timeout=2)
     assert isinstance(await _get(channel, "any"), Unavailable)
     await channel.close()
+
+
+async def test_what_the_service_itself_finds_unavailable_is_not_asked_again(channel: Channel, servicer: Servicer) -> None:
+    assert isinstance(await _get(channel, "unavailable"), Unavailable)
+    assert servicer.calls == 1
 
 
 async def test_a_stream_fails_typed(channel: Channel) -> None:
