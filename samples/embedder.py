@@ -7,7 +7,8 @@ one thread. The result is generic: it knows what films are about, not what peopl
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -20,11 +21,22 @@ from samples.queries import Pairs, make_pairs
 
 MAX_LENGTH = 256
 DIMENSION = 128
-STEPS = 1_600
-BATCH = 128
-RATE = 2e-3
 WARMUP_STEPS = 100
 TEMPERATURE = 0.07
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One part of the training, with an optimizer of its own."""
+
+    steps: int
+    batch: int
+    rate: float
+    negation: float  # share of negation queries
+    seed: int  # of its data, added to the seed of the models
+
+
+CURRICULUM = (Stage(1_600, 128, 2e-3, 0.0, 600), Stage(900, 64, 1e-3, 0.75, 800))
 
 
 def make_embedder(tokenizer: PreTrainedTokenizerFast, seed: int) -> SentenceTransformer:
@@ -65,19 +77,29 @@ def contrastive_loss(model: SentenceTransformer, pairs: Pairs) -> Tensor:
 def train_embedder(
     tokenizer: PreTrainedTokenizerFast,
     seed: int = 0,
-    steps: int = STEPS,
+    curriculum: Sequence[Stage] = CURRICULUM,
     on_step: Callable[[int, float, SentenceTransformer], None] = lambda step, loss, model: None,
 ) -> SentenceTransformer:
     """A trained embedder. `on_step` is told (step, loss, model) after every optimizer step."""
     model = make_embedder(tokenizer, seed)
     model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01)
-    for step, pairs in enumerate(make_pairs(BATCH, steps, MODEL_SEEDS * (1 + seed) + 600), start=1):
-        optimizer.param_groups[0]["lr"] = RATE * min(step / WARMUP_STEPS, max(0.02, (steps - step) / steps))
+    done = 0
+    for stage in curriculum:
+        train_stage(model, stage, MODEL_SEEDS * (1 + seed), lambda step, loss, before=done: on_step(before + step, loss, model))
+        done += stage.steps
+    model.eval()
+    return model
+
+
+def train_stage(model: SentenceTransformer, stage: Stage, seed: int, on_step: Callable[[int, float], None]) -> None:
+    """One stage of the curriculum; `on_step` counts from 1."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=stage.rate, betas=(0.9, 0.98), weight_decay=0.01)
+    for step, pairs in enumerate(make_pairs(stage.batch, stage.steps, seed + stage.seed, stage.negation), start=1):
+        scale = min(step / WARMUP_STEPS, max(0.02, (stage.steps - step) / stage.steps))
+        optimizer.param_groups[0]["lr"] = stage.rate * scale
         optimizer.zero_grad(set_to_none=True)
         loss = contrastive_loss(model, pairs)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        on_step(step, loss.item(), model)
-    return model.eval()
+        on_step(step, loss.item())

@@ -20,12 +20,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, 
 
 from langptune.text import prompt_text
 from samples.dataset import MODEL_SEEDS
-from samples.embedder import MAX_LENGTH, STEPS, train_embedder
+from samples.embedder import CURRICULUM as EMBEDDER_CURRICULUM
+from samples.embedder import MAX_LENGTH, train_embedder
 from samples.teacher import write_profile
 from samples.tokenizer import embedder_tokenizer, train_tokenizer, writer_tokenizer
 from samples.users import PRETRAINING_CHOICE, make_sessions, make_users
 from samples.world import make_catalogue
-from samples.writer import CURRICULUM, save_writer, train_writer
+from samples.writer import CURRICULUM as WRITER_CURRICULUM
+from samples.writer import save_writer, train_writer
 
 MODELS_FOLDER = Path(__file__).parent / "models"
 WRITER = "profile-writer"
@@ -47,7 +49,7 @@ def make_vocabulary() -> Tokenizer:
 def make_writer(folder: Path, seed: int = 0) -> float:
     """Train the profile writer and save it to `folder`; returns the CPU seconds that it took."""
     tokenizer = writer_tokenizer(make_vocabulary())
-    with _training("profile writer", sum(stage.steps for stage in CURRICULUM)) as (progress, started):
+    with _training("profile writer", sum(stage.steps for stage in WRITER_CURRICULUM)) as (progress, started):
         model = train_writer(tokenizer, seed, on_step=lambda step, loss, _: progress(step, loss))
     save_writer(model, tokenizer, folder)
     return time.process_time() - started
@@ -56,7 +58,7 @@ def make_writer(folder: Path, seed: int = 0) -> float:
 def make_embedder(folder: Path, seed: int = 0) -> float:
     """Train the embedder and save it to `folder`; returns the CPU seconds that it took."""
     tokenizer = embedder_tokenizer(make_vocabulary(), MAX_LENGTH)
-    with _training("embedder", STEPS) as (progress, started):
+    with _training("embedder", sum(stage.steps for stage in EMBEDDER_CURRICULUM)) as (progress, started):
         model = train_embedder(tokenizer, seed, on_step=lambda step, loss, _: progress(step, loss))
     model.save_pretrained(str(folder), create_model_card=False)
     return time.process_time() - started

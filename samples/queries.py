@@ -1,7 +1,8 @@
 """Contrastive pairs for the embedder: texts about some attributes of a film, and films that they are and are not about.
 
-A third of the queries speak of the film alone; the rest mix in attributes of other films, in several sentences, as profiles
-do. What a query dislikes is never in its film, and the hard negative has it together with what the query likes.
+A third of the plain queries speak of the film alone; the rest mix in attributes of other films, in several sentences, as
+profiles do. What a query dislikes is never in its film, and the hard negative has it together with what the query likes.
+Negation queries are short and always dislike something: on plain queries alone, `dislikes` is learnt as `likes`.
 """
 
 from __future__ import annotations
@@ -36,15 +37,18 @@ class Pairs:
     negatives: list[str]
 
 
-def make_pairs(size: int, steps: int, seed: int) -> Iterator[Pairs]:
-    """`steps` batches of `size` queries, with a fresh catalogue every BATCHES_PER_CATALOGUE batches."""
+def make_pairs(size: int, steps: int, seed: int, negation: float = 0.0) -> Iterator[Pairs]:
+    """`steps` batches of `size` queries, with a fresh catalogue every BATCHES_PER_CATALOGUE batches.
+
+    `negation` is the share of negation queries.
+    """
     rng = np.random.default_rng([seed, 6])
     for step in range(steps):
         if step % BATCHES_PER_CATALOGUE == 0:
             catalogue = make_catalogue(seed=seed + step // BATCHES_PER_CATALOGUE)
             texts = [item_text(item) for item in catalogue.items]
         chosen = rng.choice(len(texts), size, replace=False)
-        drawn = [_query(catalogue, int(at), rng) for at in chosen]
+        drawn = [(_negation if negation and rng.random() < negation else _plain)(catalogue, int(at), rng) for at in chosen]
         yield Pairs(
             queries=[query for query, _ in drawn],
             films=[texts[at] for at in chosen],
@@ -52,13 +56,26 @@ def make_pairs(size: int, steps: int, seed: int) -> Iterator[Pairs]:
         )
 
 
-def _query(catalogue: Catalogue, film: int, rng: np.random.Generator) -> tuple[str, int | None]:
-    """A text about `film`, and the film that it rejects, if it rejects anything."""
+def _negation(catalogue: Catalogue, film: int, rng: np.random.Generator) -> tuple[str, int]:
+    """A short text that likes up to two attributes of `film` and dislikes one or two others, and a film that it rejects."""
+    own, other = _split(catalogue, film)
+    about = _draw(own, rng.integers(0, 3), rng)
+    disliked = _draw(other, rng.integers(1, 3), rng)
+    return _sentences(about, disliked, rng), _hard_negative(catalogue, about, disliked, rng)
+
+
+def _split(catalogue: Catalogue, film: int) -> tuple[list[str], list[str]]:
+    """The attributes that `film` has, and those that it has not."""
     own = [ATTRIBUTES[column] for column in np.flatnonzero(catalogue.attributes[film])]
+    return own, [word for word in ATTRIBUTES if word not in own]
+
+
+def _plain(catalogue: Catalogue, film: int, rng: np.random.Generator) -> tuple[str, int | None]:
+    """A text about `film`, and the film that it rejects, if it rejects anything."""
+    own, other = _split(catalogue, film)
     about = _draw(own, rng.integers(1, 5), rng)
     if rng.random() > MIXED:
         return _sentences(about, [], rng), None
-    other = [word for word in ATTRIBUTES if word not in own]
     disliked = _draw(other, rng.integers(1, 5), rng) if rng.random() < NEGATED else []
     mixed = about + _draw([word for word in other if word not in disliked], rng.integers(1, 7), rng)
     negative = _hard_negative(catalogue, about, disliked, rng) if disliked else None
