@@ -57,10 +57,14 @@ class LangPTune:
     asyncio.run(main())
     """
 
-    def __init__(self, address: str = "localhost:50051", *, timeout: float = 30.0) -> None:
-        """Connects on first use; `timeout` seconds for every call that is given none of its own."""
+    def __init__(self, address: str = "localhost:50051", *, timeout: float = 30.0, reconnect_pause: float = 0.2) -> None:
+        """Connects on first use; `timeout` seconds for every call that is given none of its own.
+
+        A watch that breaks is taken up again after `reconnect_pause` seconds, then after twice that, and so on.
+        """
         self._address = address
         self._timeout = timeout
+        self._reconnect_pause = reconnect_pause
 
     async def __aenter__(self) -> Self:
         self._channel = open_channel(self._address, timeout=self._timeout)
@@ -232,7 +236,7 @@ class LangPTune:
                 failures += 1
                 if failures > _RECONNECTS:
                     raise
-            await asyncio.sleep(0.2 * 2**failures)
+            await asyncio.sleep(self._reconnect_pause * 2**failures)
 
     # Releases
 

@@ -1,4 +1,4 @@
-"""One world per module, and a client of its gateway."""
+"""One world for all of these tests (a start takes 10 seconds and more), and a client of its gateway."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -9,7 +9,7 @@ from samples.dataset import make_dataset
 from tests.integration.gateway.world import World, running_world
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("gateway")
     with running_world(folder, make_dataset(folder / "data", items=120, users=40)) as world:
