@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
     with running_system(tmp_path_factory.mktemp("home")) as running:
         yield running
+        running.process.send_signal(signal.SIGINT)  # Ctrl-C: all is stopped in order, and that is no failure
+        _, said = running.process.communicate(timeout=90)
+        assert (running.process.returncode, said.strip()) == (0, "Stopped.")
+        assert [pid for pid in running.pids.values() if Path(f"/proc/{pid}").exists()] == []
 
 
 @pytest.fixture

@@ -66,12 +66,13 @@ def running_system(home: Path) -> Iterator[RunningSystem]:
         ready = json.loads(told)
         yield RunningSystem(process, ready["gateway"], ready["addresses"], ready["pids"])
     finally:
-        process.terminate()
-        try:
-            process.communicate(timeout=90)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.communicate(timeout=90)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
 
 
 def command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
