@@ -36,7 +36,11 @@ class Stage:
     seed: int  # of its data, added to the seed of the models
 
 
-CURRICULUM = (Stage(1_600, 128, 2e-3, 0.0, 600), Stage(900, 64, 1e-3, 0.75, 800))
+CURRICULUM = (
+    Stage(1_600, 128, 2e-3, 0.0, 600),
+    Stage(900, 64, 1e-3, 0.75, 800),
+    Stage(900, 64, 1e-3, 0.5, 900),
+)
 
 
 def make_embedder(tokenizer: PreTrainedTokenizerFast, seed: int) -> SentenceTransformer:
