@@ -49,7 +49,9 @@ def demo(
     home: Annotated[Path, typer.Option(help="Folder of the demo; what an earlier demo left there is removed.")] = Path(
         "build/demo"
     ),
-    leave: Annotated[bool, typer.Option("--exit", help="End when the story is told, also in a terminal.")] = False,
+    leave: Annotated[
+        bool, typer.Option("--exit", help="End when the story is told, even if standard input is a terminal.")
+    ] = False,
 ) -> None:
     """Tell the whole story on the sample world: profile, ranking, edit, training, publish, rollback (six minutes).
 
@@ -58,7 +60,7 @@ def demo(
     from langptune.demo import tell
 
     try:
-        run(tell(home, stay=console.is_terminal and not leave))
+        run(tell(home, stay=sys.stdin.isatty() and not leave))
     except KeyboardInterrupt:
         messages.print("Stopped.")
 

@@ -16,11 +16,11 @@ class DemoPlan:
     seed: int = 0  # of the world, of sampling and of training
     top: int = 10  # places that are shown
     test_users: int = 1_200  # held out, measured before and after
-    samples: int = 2  # profiles per test user and measurement
+    samples: int = 3  # profiles per test user and measurement
     max_new_tokens: int = 80  # the tiny writer's profiles are about 40
     training: TrainingSpec = field(
         default_factory=lambda: TrainingSpec(
-            dataset_uri="", preset="sample", cl_batches=30, rlso_batches=16, final_cl_batches=15, validation_users=128
+            dataset_uri="", preset="sample", cl_batches=60, rlso_batches=30, final_cl_batches=30, validation_users=128
         )
     )
 

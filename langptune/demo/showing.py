@@ -55,7 +55,7 @@ def show_moves(before: Recommendation, after: Recommendation, top: int) -> None:
         table.add_column(column, justify="right" if column in ("now", "before") else "left")
     for place in after.items[:top]:
         old = was.get(place.item.item_id)
-        mark = "" if old is None or old == place.position else " ↑" if old > place.position else " ↓"
+        mark = "" if old == place.position else " ↓" if old and old < place.position else " ↑"
         table.add_row(
             f"{place.position}{mark}", str(old) if old else f">{len(was)}", place.item.title, Text(place.item.description)
         )
