@@ -64,6 +64,14 @@ def check_number(field: str, value: float, low: float, high: float) -> float:
     return value
 
 
+def check_time(field: str, stamp: timestamp_pb2.Timestamp) -> int:
+    """Milliseconds since 1970 of a proto timestamp within the years 1 to 9999. Raises InvalidArgument."""
+    try:
+        return int(stamp.ToMilliseconds())
+    except ValueError as error:
+        raise InvalidArgument(field, f"is no time: {error}") from None
+
+
 def item_from_proto(message: common_pb2.Item, field: str = "item") -> Item:
     """Raises InvalidArgument for what the comments in common.proto rule out."""
     return Item(
@@ -77,6 +85,18 @@ def item_from_proto(message: common_pb2.Item, field: str = "item") -> Item:
         if message.HasField("average_rating")
         else None,
         price=check_number(f"{field}.price", message.price, 0.0, math.inf) if message.HasField("price") else None,
+    )
+
+
+def item_from_catalogue(message: common_pb2.Item) -> Item:
+    """An item that the decoder has checked when it was imported; nothing is checked again."""
+    return Item(
+        item_id=message.item_id,
+        title=message.title,
+        description=message.description,
+        categories=tuple(message.categories),
+        average_rating=message.average_rating if message.HasField("average_rating") else None,
+        price=message.price if message.HasField("price") else None,
     )
 
 
@@ -98,7 +118,7 @@ def interaction_from_proto(message: common_pb2.Interaction, field: str = "intera
         item=item_from_proto(message.item, f"{field}.item"),
         rating=check_number(f"{field}.rating", message.rating, 0.0, MAX_RATING),
         review=check_text(f"{field}.review", message.review),
-        time_ms=message.time.ToMilliseconds(),
+        time_ms=check_time(f"{field}.time", message.time),
     )
 
 

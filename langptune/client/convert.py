@@ -1,4 +1,4 @@
-"""Values of the client to and from proto messages. Items come through unchecked: the service has checked them."""
+"""Values of the client to and from proto messages; nothing is checked here, the service has done so or will."""
 
 from __future__ import annotations
 
@@ -8,26 +8,14 @@ from collections.abc import Iterable
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from langptune.client import values
-from langptune.convert import timestamp
-from langptune.domain import Interaction, Item
+from langptune.convert import item_from_catalogue, timestamp
+from langptune.domain import Interaction
 from langptune.v1 import common_pb2, gateway_pb2, trainer_pb2
-
-
-def item(message: common_pb2.Item) -> Item:
-    """An item as the catalogue has it."""
-    return Item(
-        item_id=message.item_id,
-        title=message.title,
-        description=message.description,
-        categories=tuple(message.categories),
-        average_rating=message.average_rating if message.HasField("average_rating") else None,
-        price=message.price if message.HasField("price") else None,
-    )
 
 
 def interaction(message: common_pb2.Interaction) -> Interaction:
     """An interaction with its item whole."""
-    return Interaction(item(message.item), message.rating, message.review, message.time.ToMilliseconds())
+    return Interaction(item_from_catalogue(message.item), message.rating, message.review, message.time.ToMilliseconds())
 
 
 def new_interaction(entry: Interaction | values.NewInteraction) -> common_pb2.Interaction:
@@ -41,7 +29,7 @@ def new_interaction(entry: Interaction | values.NewInteraction) -> common_pb2.In
 
 def recommendation(message: gateway_pb2.RecommendResponse) -> values.Recommendation:
     return values.Recommendation(
-        items=tuple(values.RankedItem(item(place.item), place.position, place.score) for place in message.items),
+        items=tuple(values.RankedItem(item_from_catalogue(place.item), place.position, place.score) for place in message.items),
         basis=values.RankingBasis(_short(gateway_pb2.RankingBasis.Name(message.basis), "RANKING_BASIS_")),
         basis_reason=message.basis_reason,
         versions=versions(message.versions),

@@ -27,6 +27,7 @@ from langptune.client.values import (
     TrainingJob,
     TrainingSpec,
 )
+from langptune.convert import item_from_catalogue
 from langptune.domain import Interaction, Item
 from langptune.errors import Unavailable
 from langptune.rpc import open_channel
@@ -42,6 +43,7 @@ class LangPTune:
     """A connection to a gateway.
 
     import asyncio
+    import sys
     from langptune.client import Interaction, Item, LangPTune, NewInteraction
 
     async def main() -> None:
@@ -184,14 +186,14 @@ class LangPTune:
     async def get_item(self, item_id: str, *, timeout: float | None = None) -> Item:
         """Raises NotFound."""
         request = gateway_pb2.GetCatalogItemRequest(item_id=item_id)
-        return convert.item((await self._catalog.GetCatalogItem(request, timeout=timeout)).item)
+        return item_from_catalogue((await self._catalog.GetCatalogItem(request, timeout=timeout)).item)
 
     async def list_items(self, *, page_size: int = 100) -> AsyncIterator[Item]:
         """The catalogue, in a stable order."""
         request = gateway_pb2.ListCatalogItemsRequest(page_size=page_size)
         async for response in _pages(self._catalog.ListCatalogItems, request):
             for entry in response.items:
-                yield convert.item(entry)
+                yield item_from_catalogue(entry)
 
     # Training
 

@@ -9,13 +9,12 @@ from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from langptune.convert import history_to_proto
+from langptune.convert import history_to_proto, item_from_catalogue
 from langptune.domain import Interaction, Item
 from langptune.rpc import Channel
 from langptune.v1 import common_pb2, decoder_pb2, decoder_pb2_grpc, encoder_pb2, encoder_pb2_grpc
-from services.gateway.convert import item_from_catalogue
 
-_BATCH = 1_000  # ids in one BatchGetItems
+_BATCH = 200  # ids in one BatchGetItems: with whole descriptions well below the limit of a message
 
 
 @dataclass(frozen=True, slots=True)

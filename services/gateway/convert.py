@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from langptune.convert import item_to_proto, timestamp
+from langptune.convert import check_time, item_to_proto, timestamp
 from langptune.domain import Item
 from langptune.v1 import common_pb2, gateway_pb2
 from services.gateway.interactions import Entry, checked_entry
 from services.gateway.profiles import Pins, Revision
 
 
-def item_from_catalogue(message: common_pb2.Item) -> Item:
-    """An item that the decoder has checked when it was imported."""
-    return Item(
-        item_id=message.item_id,
-        title=message.title,
-        description=message.description,
-        categories=tuple(message.categories),
-        average_rating=message.average_rating if message.HasField("average_rating") else None,
-        price=message.price if message.HasField("price") else None,
-    )
-
-
 def entry_from_proto(message: common_pb2.Interaction, field: str = "") -> Entry:
     """An interaction to be recorded. Raises InvalidArgument with paths below `field`."""
-    moment = message.time.ToMilliseconds() if message.HasField("time") else None
+    moment = check_time(f"{field}time", message.time) if message.HasField("time") else None
     return checked_entry(message.item.item_id, message.rating, message.review, moment, field)
 
 

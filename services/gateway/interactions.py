@@ -138,7 +138,7 @@ class Interactions:
         total = int(await self._redis.zcard(order))
         entries = await self._read(user_id, start, size)
         more = entries and start + len(entries) < total
-        return entries, to_token(_entry_key(entries[-1])) if more else "", total
+        return entries, token_after(entries[-1]) if more else "", total
 
     async def popular(self, size: int) -> list[tuple[str, float]]:
         """The `size` items that most users chose, and the share of all users with a history who did, best first."""
@@ -160,8 +160,9 @@ def _entry(key: str, stored: bytes) -> Entry:
     return Entry(item_id, said["rating"], said["review"], int(moment))
 
 
-def _entry_key(entry: Entry) -> str:
-    return f"{entry.time_ms} {entry.item_id}"
+def token_after(entry: Entry) -> str:
+    """The page token that continues after `entry`."""
+    return to_token(f"{entry.time_ms} {entry.item_id}")
 
 
 def _keys(user_id: str) -> list[str]:

@@ -15,10 +15,10 @@ from langptune.domain import Interaction
 from langptune.text import ENTRY_SEPARATOR, history_text, interaction_text
 from langptune.v1 import common_pb2
 from services.gateway.backends import Decoder
+from services.gateway.histories import Histories
 from services.gateway.interactions import Interactions
 from services.gateway.live import LiveRelease
 from services.gateway.profiles import Pins, Profiles
-from services.gateway.refresh import Histories
 
 _PAGE = 1_000  # items of the catalogue at a time
 

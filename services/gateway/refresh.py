@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
-
-from langptune.domain import Interaction
+from langptune.convert import without_controls
 from langptune.errors import FailedPrecondition, NotFound
-from services.gateway.backends import Decoder, Encoder
-from services.gateway.interactions import Interactions
+from services.gateway.backends import Encoder
+from services.gateway.histories import Histories
 from services.gateway.live import LiveRelease
 from services.gateway.profiles import MAX_PROFILE, Draft, Origin, Profiles, Revision, normalise
-
-
-class Histories:
-    """Users' histories with whole items."""
-
-    def __init__(self, interactions: Interactions, decoder: Decoder) -> None:
-        self._interactions = interactions
-        self._decoder = decoder
-
-    async def latest(self, user_id: str, size: int) -> list[Interaction]:
-        """The newest `size` interactions, oldest first; those whose item the catalogue has no more are left out."""
-        entries = await self._interactions.latest(user_id, size)
-        items = await self._decoder.items(entry.item_id for entry in entries)
-        return [entry.on(items[entry.item_id]) for entry in entries if entry.item_id in items]
 
 
 class ProfileWriter:
@@ -57,7 +41,7 @@ class ProfileWriter:
 
 def _plain(text: str) -> str:
     """What a model wrote as a profile's text: no control characters, within the limit. Raises FailedPrecondition for no words."""
-    kept = "".join(mark for mark in text if mark in "\t\n\r" or unicodedata.category(mark) not in ("Cc", "Cs"))
-    if not kept.strip():
+    kept = without_controls(text).strip()[:MAX_PROFILE]
+    if not kept:
         raise FailedPrecondition("the encoder wrote a profile without words; nothing was changed", reason="PROFILE_EMPTY")
-    return normalise(kept.strip()[:MAX_PROFILE])
+    return normalise(kept)

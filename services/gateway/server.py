@@ -14,11 +14,12 @@ from langptune.weights import ReleaseRegistry
 from services.gateway.backends import Decoder, Encoder
 from services.gateway.durability import warn_if_weak
 from services.gateway.forwarding import forward
+from services.gateway.histories import Histories
 from services.gateway.interactions import Interactions
 from services.gateway.live import LiveRelease
 from services.gateway.profiles import Profiles
 from services.gateway.recommendations import Recommender
-from services.gateway.refresh import Histories, ProfileWriter
+from services.gateway.refresh import ProfileWriter
 from services.gateway.servicers import CatalogServicer, InteractionServicer, ProfileServicer, RecommendationServicer
 from services.gateway.settings import GatewaySettings
 
@@ -52,7 +53,7 @@ class Gateway:
         recommender = Recommender(profiles, interactions, histories, decoder, live, settings.history_ranked)
         gateway_pb2_grpc.add_RecommendationServiceServicer_to_server(RecommendationServicer(recommender), server)
         gateway_pb2_grpc.add_ProfileServiceServicer_to_server(ProfileServicer(profiles, writer, live), server)
-        gateway_pb2_grpc.add_InteractionServiceServicer_to_server(InteractionServicer(interactions, decoder), server)
+        gateway_pb2_grpc.add_InteractionServiceServicer_to_server(InteractionServicer(interactions, histories, decoder), server)
         gateway_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(decoder), server)
         trainer = self._open(settings.trainer_address)
         for service in _PASSED_ON.values():

@@ -12,6 +12,7 @@ from langptune.errors import InvalidArgument, NotFound
 from langptune.v1 import common_pb2, gateway_pb2, gateway_pb2_grpc
 from services.gateway.backends import Decoder
 from services.gateway.convert import entry_from_proto, entry_to_proto, pins_to_proto, profile_to_proto
+from services.gateway.histories import Histories
 from services.gateway.imports import InteractionImport
 from services.gateway.interactions import MAX_RECORDED, Interactions
 from services.gateway.live import LiveRelease
@@ -77,8 +78,9 @@ class ProfileServicer(gateway_pb2_grpc.ProfileServiceServicer):
 class InteractionServicer(gateway_pb2_grpc.InteractionServiceServicer):
     """InteractionService."""
 
-    def __init__(self, interactions: Interactions, decoder: Decoder) -> None:
+    def __init__(self, interactions: Interactions, histories: Histories, decoder: Decoder) -> None:
         self._interactions = interactions
+        self._histories = histories
         self._decoder = decoder
 
     async def RecordInteractions(
@@ -112,10 +114,9 @@ class InteractionServicer(gateway_pb2_grpc.InteractionServiceServicer):
     async def ListInteractions(
         self, request: gateway_pb2.ListInteractionsRequest, context: Any
     ) -> gateway_pb2.ListInteractionsResponse:
-        entries, token, total = await self._interactions.page(request.user_id, request.page_size, request.page_token)
-        items = await self._decoder.items(entry.item_id for entry in entries)
+        page, token, total = await self._histories.page(request.user_id, request.page_size, request.page_token)
         return gateway_pb2.ListInteractionsResponse(
-            interactions=[entry_to_proto(entry, items.get(entry.item_id)) for entry in entries],
+            interactions=[entry_to_proto(entry, item) for entry, item in page],
             next_page_token=token,
             total_size=total,
         )

@@ -1,16 +1,22 @@
 """What a user meets: popularity, then the history, then a profile, an edit that moves the ranking, and the way back."""
 
 import asyncio
+import sys
+import textwrap
 import time
+from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
 
 import pytest
 import pytest_asyncio
+from google.protobuf.timestamp_pb2 import Timestamp
 from redis.asyncio import Redis
 
 from langptune.client import Item, LangPTune, NewInteraction, ProfileOrigin, RankedItem, RankingBasis
 from langptune.errors import Aborted, FailedPrecondition, InvalidArgument, LangPTuneError, NotFound
+from langptune.rpc import open_channel
+from langptune.v1 import common_pb2, gateway_pb2, gateway_pb2_grpc
 from langptune.weights import ReleaseRegistry
 from tests.integration.gateway.world import World
 
@@ -113,7 +119,8 @@ async def test_a_history_comes_back_whole_and_newest_first(lp: LangPTune, world:
 
 
 async def test_the_catalogue_by_pages(lp: LangPTune, world: World) -> None:
-    assert {item.item_id: item async for item in lp.list_items(page_size=50)} == world.dataset.items
+    found = {item.item_id: item async for item in lp.list_items(page_size=50)}
+    assert world.dataset.items.items() <= found.items()
     first = next(iter(world.dataset.items.values()))
     assert await lp.get_item(first.item_id) == first
     with pytest.raises(NotFound, match="item 'nothing'"):
@@ -173,6 +180,44 @@ async def test_bad_input_is_named(lp: LangPTune) -> None:
         await lp.refresh_profile("unwritten")
     with pytest.raises(LangPTuneError):
         await lp.update_profile("unwritten", "x" * (20 << 20))
+
+
+async def test_a_time_that_is_none_is_refused(world: World) -> None:
+    """Values that no calendar has, which only a client of another kind can send."""
+    channel = open_channel(world.gateway.address)
+    stub = gateway_pb2_grpc.InteractionServiceStub(channel)
+    first = next(iter(world.dataset.items))
+    stamps = (Timestamp(seconds=10**18), Timestamp(seconds=-(10**17)), Timestamp(nanos=-5), Timestamp(seconds=-1))
+    entries = [common_pb2.Interaction(item=common_pb2.Item(item_id=first), rating=4.0, time=stamp) for stamp in stamps]
+    for entry in entries:
+        with pytest.raises(InvalidArgument, match=r"interactions\[0\].time"):
+            await stub.RecordInteractions(gateway_pb2.RecordInteractionsRequest(user_id="timeless", interactions=[entry]))
+
+    async def stream() -> AsyncIterator[gateway_pb2.ImportInteractionsRequest]:
+        yield gateway_pb2.ImportInteractionsRequest(user_id="timeless", interactions=entries)
+
+    report = await stub.ImportInteractions(stream())
+    assert [rejection.field for rejection in report.rejections] == ["time"] * len(entries)
+    await channel.close()
+
+
+async def test_long_texts_come_in_pages_that_fit_a_message(lp: LangPTune) -> None:
+    """60 reviews and an item, 400,000 bytes a pair: over the 16 MiB of a message, so a page ends early and none is lost."""
+    await lp.import_items([Item("long-item", "a title", "é" * 100_000)])
+    entries = [NewInteraction("long-item", 4.0, "ü" * 100_000, 1_000 + number) for number in range(60)]
+    for start in range(0, 60, 10):
+        await lp.record_interactions("talker", entries[start : start + 10])
+    found = [entry.time_ms async for entry in lp.list_interactions("talker", page_size=1_000)]
+    assert found == [entry.time_ms for entry in reversed(entries)]
+    assert (await lp.recommend("talker")).basis == RankingBasis.HISTORY
+
+
+async def test_the_example_in_the_documentation_runs(world: World) -> None:
+    example = textwrap.dedent((LangPTune.__doc__ or "").partition("\n\n")[2]).replace("localhost:50051", world.gateway.address)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", example, stdout=PIPE, stderr=STDOUT)
+    told, _ = await process.communicate()
+    assert process.returncode == 0, told.decode()
+    assert len(told.splitlines()) == 10
 
 
 async def test_real_world_user_ids_are_taken(lp: LangPTune) -> None:

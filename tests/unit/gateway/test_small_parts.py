@@ -1,0 +1,56 @@
+"""The parts without a store of their own: the query of a history, the check of Redis's durability, the settings shown."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import redis.asyncio as redis
+
+from langptune.convert import MAX_TEXT
+from langptune.domain import Interaction, Item
+from langptune.text import history_text
+from services.gateway.durability import warn_if_weak
+from services.gateway.recommendations import query_text
+from tests.support.processes import ROOT
+
+
+def _said(number: int, length: int) -> Interaction:
+    return Interaction(Item(f"i{number}", f"title {number}"), 4.0, "x" * length, number)
+
+
+def test_a_query_is_the_newest_part_of_the_history_that_fits_a_text() -> None:
+    short = [_said(1, 10), _said(2, 10)]
+    assert query_text(short) == history_text(short)
+    long = [_said(1, 10), _said(2, 60_000), _said(3, 30_000)]
+    assert query_text(long) == history_text(long)
+    assert query_text([_said(0, 10_000), *long]) == history_text(long)
+    assert query_text([*long, _said(4, MAX_TEXT)]) == history_text([_said(4, MAX_TEXT)])[:MAX_TEXT]
+
+
+async def test_a_redis_that_may_lose_an_acknowledged_write_is_named(client: redis.Redis) -> None:
+    assert await warn_if_weak(client) == []
+    await client.config_set("appendfsync", "everysec")
+    try:
+        assert await warn_if_weak(client) == ["appendfsync everysec"]
+    finally:
+        await client.config_set("appendfsync", "always")
+
+
+def _start(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "services.gateway", *arguments]
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), **settings}
+    return subprocess.run(command, cwd=Path("/"), env=environment, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_settings_are_shown_without_their_secrets() -> None:
+    shown = _start("--print-config", LANGPTUNE_REDIS_URL="redis://:hunter2@example:6379/0", LANGPTUNE_HISTORY_SENT="7")
+    assert json.loads(shown.stdout)["history_sent"] == 7
+    assert "hunter2" not in shown.stdout
+
+
+def test_a_bad_setting_stops_the_start_with_a_sentence() -> None:
+    stopped = _start(LANGPTUNE_HISTORY_SENT="1001")
+    assert stopped.returncode == 2
+    assert "LANGPTUNE_HISTORY_SENT" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
