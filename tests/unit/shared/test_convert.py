@@ -22,7 +22,7 @@ from langptune.v1 import common_pb2
 plain_text = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=50)
 items = st.builds(
     Item,
-    item_id=st.from_regex(r"[A-Za-z0-9._:-]{1,20}", fullmatch=True),
+    item_id=st.from_regex(r"[A-Za-z0-9._:-]{1,20}", fullmatch=True).filter(lambda text: text.strip(".")),
     title=st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=50),
     description=plain_text,
     categories=st.lists(plain_text, max_size=3).map(tuple),
