@@ -39,11 +39,11 @@ def recommend(
 
 def ranking_table(recommendation: Recommendation, title: str = "") -> Table:
     """Position, title, what it is, and score."""
-    table = Table(title=title or None, title_justify="left")
-    table.add_column("#", justify="right")
-    table.add_column("item", no_wrap=True)
-    table.add_column("what it is")
-    table.add_column("score", justify="right")
+    table = Table(title=title or None, title_justify="left", expand=True)
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("item", ratio=1)
+    table.add_column("what it is", ratio=2)
+    table.add_column("score", justify="right", no_wrap=True, min_width=6)
     for place in recommendation.items:
         what = place.item.description if len(place.item.description) <= 120 else f"{place.item.description[:119]}…"
         table.add_row(str(place.position), Text(place.item.title), Text(what), f"{place.score:.3f}")

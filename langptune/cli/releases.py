@@ -18,7 +18,7 @@ app = typer.Typer(no_args_is_help=True, help="What is live, and going forward an
 
 @app.command(name="list")
 def list_releases(gateway: GatewayOption = DEFAULT_GATEWAY, as_json: JsonOption = False) -> None:
-    """All releases, newest first, with their validation metrics.
+    """All releases, newest first, with their validation metrics; their weights versions are in --json.
 
     Example: langptune releases list
     """
@@ -27,14 +27,13 @@ def list_releases(gateway: GatewayOption = DEFAULT_GATEWAY, as_json: JsonOption 
         print_json(releases)
         return
     table = Table()
-    for column in ("release", "live", "NDCG", "recall", "MRR", "users", "from", "job", "encoder", "decoder"):
-        table.add_column(column, justify="right" if column in ("NDCG", "recall", "MRR", "users") else "left")
+    for column in ("release", "live", "NDCG", "recall", "MRR", "users", "from", "job"):
+        table.add_column(column, justify="right" if column in ("NDCG", "recall", "MRR", "users") else "left", no_wrap=True)
     for release in releases:
         found = release.validation
         figures = (f"{found.ndcg:.4f}", f"{found.recall:.4f}", f"{found.mrr:.4f}", f"{found.users:,}") if found else ("-",) * 4
         live = "[bold green]live[/]" if release.live else ""
-        origin = (release.parent_release_id or "-", release.job_id or "-", release.encoder_version, release.decoder_version)
-        table.add_row(release.release_id, live, *figures, *origin)
+        table.add_row(release.release_id, live, *figures, release.parent_release_id or "-", release.job_id or "-")
     console.print(table)
 
 

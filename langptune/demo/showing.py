@@ -52,7 +52,7 @@ def show_moves(before: Recommendation, after: Recommendation, top: int) -> None:
     was = {place.item.item_id: place.position for place in before.items}
     table = Table(show_edge=False)
     for column in ("now", "before", "film", "what it is"):
-        table.add_column(column, justify="right" if column in ("now", "before") else "left")
+        table.add_column(column, justify="right" if column in ("now", "before") else "left", no_wrap=column != "what it is")
     for place in after.items[:top]:
         old = was.get(place.item.item_id)
         mark = "" if old == place.position else " ↓" if old and old < place.position else " ↑"
