@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from langptune.cli.events import event_line, step_figures
 from langptune.cli.output import (
@@ -113,7 +114,8 @@ def list_jobs(gateway: GatewayOption = DEFAULT_GATEWAY, as_json: JsonOption = Fa
     for job in jobs:
         when = datetime.fromtimestamp(job.start_time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M") if job.start_time_ms else "-"
         steps = f"{job.steps_done}/{job.steps_total}"
-        table.add_row(job.job_id, job.state.value, steps, when, job.release_id or "-", job.spec.dataset_uri, job.error)
+        told = (Text(job.spec.dataset_uri), Text(job.error))
+        table.add_row(job.job_id, job.state.value, steps, when, job.release_id or "-", *told)
     console.print(table)
 
 
@@ -157,7 +159,7 @@ async def _follow(gateway: str, job_id: str, as_json: bool) -> TrainingJob:
                     note = f"{step.phase} {step_figures(step)}"
                     bars.update(bar, completed=step.step, total=step.steps_total, note=note)
                 if not as_json and not (isinstance(step, StepDone) and messages.is_terminal):
-                    console.print(event_line(event), highlight=False)
+                    console.print(event_line(event), highlight=False, markup=False)
         return await client.get_training_job(job_id)
 
 

@@ -37,7 +37,7 @@ def show_history(history: Sequence[Interaction]) -> None:
     for column in ("film", "what it is", "stars", "review"):
         table.add_column(column, justify="right" if column == "stars" else "left")
     for entry in history:
-        table.add_row(entry.item.title, Text(entry.item.description), f"{entry.rating:.0f}", Text(entry.review))
+        table.add_row(Text(entry.item.title), Text(entry.item.description), f"{entry.rating:.0f}", Text(entry.review))
     console.print(table)
 
 
@@ -57,7 +57,7 @@ def show_moves(before: Recommendation, after: Recommendation, top: int) -> None:
         old = was.get(place.item.item_id)
         mark = "" if old == place.position else " ↓" if old and old < place.position else " ↑"
         table.add_row(
-            f"{place.position}{mark}", str(old) if old else f">{len(was)}", place.item.title, Text(place.item.description)
+            f"{place.position}{mark}", str(old) if old else f">{len(was)}", Text(place.item.title), Text(place.item.description)
         )
     console.print(table)
 
