@@ -36,11 +36,7 @@ class Stage:
     seed: int  # of its data, added to the seed of the models
 
 
-CURRICULUM = (
-    Stage(1_600, 128, 2e-3, 0.0, 600),
-    Stage(900, 64, 1e-3, 0.75, 800),
-    Stage(900, 64, 1e-3, 0.5, 900),
-)
+CURRICULUM = (Stage(1_600, 128, 2e-3, 0.0, 600), Stage(900, 64, 1e-3, 0.75, 800))
 
 
 def make_embedder(tokenizer: PreTrainedTokenizerFast, seed: int) -> SentenceTransformer:
@@ -89,7 +85,11 @@ def train_embedder(
     model.train()
     done = 0
     for stage in curriculum:
-        train_stage(model, stage, MODEL_SEEDS * (1 + seed), lambda step, loss, before=done: on_step(before + step, loss, model))
+
+        def report(step: int, loss: float, before: int = done) -> None:
+            on_step(before + step, loss, model)
+
+        train_stage(model, stage, MODEL_SEEDS * (1 + seed), report)
         done += stage.steps
     model.eval()
     return model

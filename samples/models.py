@@ -49,7 +49,8 @@ def make_vocabulary() -> Tokenizer:
 def make_writer(folder: Path, seed: int = 0) -> float:
     """Train the profile writer and save it to `folder`; returns the CPU seconds that it took."""
     tokenizer = writer_tokenizer(make_vocabulary())
-    with _training("profile writer", sum(stage.steps for stage in WRITER_CURRICULUM)) as (progress, started):
+    steps = sum(stage.steps for phase in WRITER_CURRICULUM for stage in phase.stages)
+    with _training("profile writer", steps) as (progress, started):
         model = train_writer(tokenizer, seed, on_step=lambda step, loss, _: progress(step, loss))
     save_writer(model, tokenizer, folder)
     return time.process_time() - started

@@ -8,7 +8,7 @@ helps a ranking; that is left to RLSO. `parse` reads any text back by the same g
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,6 +33,7 @@ FILLERS = (
 )
 INCLUDED: dict[Stance, float] = {"seen": 0.8, "likes": 0.7, "dislikes": 0.5}  # chance of each sentence
 LONGEST: dict[Stance, int] = {"seen": 4, "likes": 2, "dislikes": 2}  # attributes in it, at most
+THOROUGH: dict[Stance, int] = {"seen": 6, "likes": 4, "dislikes": 3}  # the same, in profiles of the longer kind
 FILLER = 0.5
 SLIP = 0.07  # chance that a liked or disliked attribute is any attribute of the history instead
 
@@ -77,8 +78,8 @@ class Evidence:
         )
 
 
-def write_profile(history: Sequence[Interaction], rng: np.random.Generator) -> str:
-    """One supervised example for `history`: two or three sentences that are true of it."""
+def write_profile(history: Sequence[Interaction], rng: np.random.Generator, longest: Mapping[Stance, int] = LONGEST) -> str:
+    """One supervised example for `history`: one to four sentences that are true of it."""
     evidence = Evidence.of(history)
     sources: dict[Stance, frozenset[str]] = {
         "seen": evidence.seen,
@@ -92,7 +93,7 @@ def write_profile(history: Sequence[Interaction], rng: np.random.Generator) -> s
     used: set[str] = set()
     sentences = []
     for stance in stances:
-        words = _pick(sources[stance], evidence.seen, LONGEST[stance], 0.0 if stance == "seen" else SLIP, used, rng)
+        words = _pick(sources[stance], evidence.seen, longest[stance], 0.0 if stance == "seen" else SLIP, used, rng)
         if words:
             opening = str(rng.choice(OPENINGS[stance]))
             sentences.append(f"{opening} {listing([plural(word) for word in words])}.")

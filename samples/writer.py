@@ -1,6 +1,7 @@
 """Supervised pre-training of the tiny profile writer: a Llama of 0.4M parameters that copies what a history says.
 
-Curriculum of 1, 2, then 4 films; straight on 4 it learns the grammar and copies nothing. The loss is on the profile and, at
+Curriculum of 1, 2, then 4 films; straight on 4 it learns the grammar and copies nothing. A refinement with longer profiles
+follows, so that the writer repeats nothing when RLSO makes it say more. The loss is on the profile and, at
 a lower weight, on the attribute words of the reviews in the prompt, which are copies as well. Matrices learn by Muon,
 the rest by AdamW. Deterministic in the seed on one thread. It is no part of LangPTune's own training.
 """
@@ -21,13 +22,12 @@ from langptune.domain import Interaction
 from langptune.text import prompt_text
 from samples.dataset import MODEL_SEEDS
 from samples.lexicon import ATTRIBUTES
-from samples.teacher import write_profile
+from samples.teacher import LONGEST, THOROUGH, write_profile
 from samples.users import PRETRAINING_CHOICE, make_sessions, make_users
 from samples.world import make_catalogue
 
 CHUNK = 1_024  # sessions made from one fresh catalogue
 MAX_NEW_TOKENS = 80
-IGNORED = -100
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,22 @@ class Stage:
     films: int  # per history
     steps: int
     batch: int
+    thorough: float  # share of profiles of the longer kind
+    seed: int  # of its data, added to the seed of the models
 
 
-CURRICULUM = (Stage(1, 500, 32), Stage(2, 300, 32), Stage(4, 2_200, 32))
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Stages that share their optimizers and one linear decay of the learning rates."""
+
+    rate: float  # times MUON_RATE and ADAM_RATE
+    stages: tuple[Stage, ...]
+
+
+CURRICULUM = (
+    Phase(1.0, (Stage(1, 500, 32, 0.0, 0), Stage(2, 300, 32, 0.0, 200), Stage(4, 2_200, 32, 0.0, 400))),
+    Phase(0.5, (Stage(4, 800, 32, 0.6, 600),)),
+)
 MUON_RATE = 1e-2
 ADAM_RATE = 3e-3
 WARMUP_STEPS = 50
@@ -93,7 +106,7 @@ def chat_ids(tokenizer: PreTrainedTokenizerFast, history: Sequence[Interaction])
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def make_examples(tokenizer: PreTrainedTokenizerFast, films: int, seed: int) -> Iterator[Example]:
+def make_examples(tokenizer: PreTrainedTokenizerFast, stage: Stage, seed: int) -> Iterator[Example]:
     """Examples without end; every CHUNK of them has its own catalogue and its own users."""
     names = {tokenizer.convert_tokens_to_ids(tokenizer.tokenize(f" {word}")[0]) for word in ATTRIBUTES}
     rating = tokenizer.convert_tokens_to_ids("\nReview from the user: (rating:")
@@ -102,10 +115,11 @@ def make_examples(tokenizer: PreTrainedTokenizerFast, films: int, seed: int) -> 
         catalogue = make_catalogue(seed=seed)
         rng = np.random.default_rng([seed, 5])
         for session in make_sessions(catalogue, make_users(CHUNK, seed), seed, choice=PRETRAINING_CHOICE):
-            kept = sorted(rng.choice(len(session.history), films, replace=False))
+            kept = sorted(rng.choice(len(session.history), stage.films, replace=False))
             history = [session.history[at] for at in kept]
             prompt = chat_ids(tokenizer, history)
-            profile = tokenizer(write_profile(history, rng), add_special_tokens=False)["input_ids"]
+            longest = THOROUGH if stage.thorough and rng.random() < stage.thorough else LONGEST
+            profile = tokenizer(write_profile(history, rng, longest), add_special_tokens=False)["input_ids"]
             copied, inside = [], False
             for at, token in enumerate(prompt):
                 inside = token == rating or (inside and token != title)
@@ -153,19 +167,34 @@ def optimizers(model: torch.nn.Module) -> list[torch.optim.Optimizer]:
 def train_writer(
     tokenizer: PreTrainedTokenizerFast,
     seed: int = 0,
-    curriculum: Sequence[Stage] = CURRICULUM,
+    curriculum: Sequence[Phase] = CURRICULUM,
     on_step: Callable[[int, float, LlamaForCausalLM], None] = lambda step, loss, model: None,
 ) -> LlamaForCausalLM:
     """A trained writer. `on_step` is told (step, loss, model) after every optimizer step."""
     model = make_model(tokenizer, seed)
     model.train()
+    done = 0
+    for phase in curriculum:
+
+        def report(step: int, loss: float, before: int = done) -> None:
+            on_step(before + step, loss, model)
+
+        train_phase(model, tokenizer, phase, MODEL_SEEDS * (1 + seed), report)
+        done += sum(stage.steps for stage in phase.stages)
+    model.eval()
+    return model
+
+
+def train_phase(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, phase: Phase, seed: int, on_step: Callable[[int, float], None]
+) -> None:
+    """One phase of the curriculum; `on_step` counts from 1."""
     active = optimizers(model)
-    rates = [optimizer.param_groups[0]["lr"] for optimizer in active]
-    total = sum(stage.steps for stage in curriculum)
+    rates = [phase.rate * optimizer.param_groups[0]["lr"] for optimizer in active]
+    total = sum(stage.steps for stage in phase.stages)
     step = 0
-    for number, stage in enumerate(curriculum):
-        examples = make_examples(tokenizer, stage.films, MODEL_SEEDS * (1 + seed) + 200 * number)
-        for batch in batches(examples, stage.batch, stage.steps):
+    for stage in phase.stages:
+        for batch in batches(make_examples(tokenizer, stage, seed + stage.seed), stage.batch, stage.steps):
             scale = min((step + 1) / WARMUP_STEPS, max(0.02, (total - step) / total))
             for optimizer, rate in zip(active, rates, strict=True):
                 optimizer.param_groups[0]["lr"] = rate * scale
@@ -176,9 +205,7 @@ def train_writer(
             for optimizer in active:
                 optimizer.step()
             step += 1
-            on_step(step, loss.item(), model)
-    model.eval()
-    return model
+            on_step(step, loss.item())
 
 
 @torch.inference_mode()
