@@ -1,0 +1,52 @@
+"""The embedder as the trainer sees it, and the figures that are taken from rollouts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from transformers import PreTrainedTokenizerFast
+
+from services.trainer.learning.embedder import Embedder
+from services.trainer.learning.ports import Rollout, RolloutGroup
+from services.trainer.learning.progress import RolloutFigures, distinct_share, logprob_gap
+from tests.unit.learning.world import tiny_embedder
+
+TEXTS = ["w3 w4 w5", "w9", "w10 w11 w12 w13 w14 w15", "w3", "w20 w21"]
+
+
+def test_unit_vectors_in_order_whatever_the_grouping(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    model = tiny_embedder(tmp_path / "base", tokenizer)
+    alone = torch.cat([Embedder(model, rows=1).embed([text]) for text in TEXTS])
+    for rows in (1, 2, 100):
+        vectors = Embedder(model, rows).embed(TEXTS)
+        assert torch.allclose(vectors, alone, atol=1e-6)
+        assert vectors.requires_grad
+    assert torch.allclose(alone.norm(dim=1), torch.ones(5))
+
+
+def test_saved_is_what_the_decoder_loads(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    embedder = Embedder(tiny_embedder(tmp_path / "base", tokenizer), rows=2)
+    embedder.save(tmp_path / "saved")
+    served = SentenceTransformer(str(tmp_path / "saved"), device="cpu").encode(
+        TEXTS, normalize_embeddings=True, convert_to_tensor=True
+    )
+    assert torch.allclose(served, embedder.embed(TEXTS), atol=1e-6)
+    again = Embedder.load(tmp_path / "saved", rows=2)
+    assert torch.equal(again.embed(TEXTS), embedder.embed(TEXTS))
+
+
+def test_figures_of_rollouts() -> None:
+    """Lengths 4 and 2, one of two cut; (5, 6, 5, 6): 2 of 4 tokens and 2 of 3 pairs are distinct; (7, 2): all of them."""
+    rollouts = (Rollout((5, 6, 5, 6), "x", "length", (-1.0, -1.0, -1.0, -1.0)), Rollout((7, 2), "y", "stop", (-0.5, -0.5)))
+    groups = [RolloutGroup((1,), rollouts, "v0")]
+    figures = RolloutFigures.of(groups)
+    assert (figures.response_tokens, figures.truncated_share) == (3.0, 0.5)
+    assert figures.distinct_1 == pytest.approx((2 / 4 + 1) / 2)
+    assert figures.distinct_2 == pytest.approx((2 / 3 + 1) / 2)
+    assert distinct_share((5,), 2) == 1.0
+    # engine -4 and -1; trainer -4.4 over 4 tokens and -1 over 2: (0.1 + 0) / 2
+    assert logprob_gap(groups, torch.tensor([[-4.4, -1.0]])) == pytest.approx(0.05)
+    assert logprob_gap([RolloutGroup((1,), (Rollout((2,), "", "stop"),), "v0")], torch.zeros(1, 1)) is None
