@@ -78,7 +78,12 @@ class Evidence:
         )
 
 
-def write_profile(history: Sequence[Interaction], rng: np.random.Generator, longest: Mapping[Stance, int] = LONGEST) -> str:
+def write_profile(
+    history: Sequence[Interaction],
+    rng: np.random.Generator,
+    longest: Mapping[Stance, int] = LONGEST,
+    slip: float = SLIP,
+) -> str:
     """One supervised example for `history`: one to four sentences that are true of it."""
     evidence = Evidence.of(history)
     sources: dict[Stance, frozenset[str]] = {
@@ -93,7 +98,7 @@ def write_profile(history: Sequence[Interaction], rng: np.random.Generator, long
     used: set[str] = set()
     sentences = []
     for stance in stances:
-        words = _pick(sources[stance], evidence.seen, longest[stance], 0.0 if stance == "seen" else SLIP, used, rng)
+        words = _pick(sources[stance], evidence.seen, longest[stance], 0.0 if stance == "seen" else slip, used, rng)
         if words:
             opening = str(rng.choice(OPENINGS[stance]))
             sentences.append(f"{opening} {listing([plural(word) for word in words])}.")

@@ -1,9 +1,9 @@
 """Supervised pre-training of the tiny profile writer: a Llama of 0.4M parameters that copies what a history says.
 
 Curriculum of 1, 2, then 4 films; straight on 4 it learns the grammar and copies nothing. A refinement with longer profiles
-follows, so that the writer repeats nothing when RLSO makes it say more. The loss is on the profile and, at
-a lower weight, on the attribute words of the reviews in the prompt, which are copies as well. Matrices learn by Muon,
-the rest by AdamW. Deterministic in the seed on one thread. It is no part of LangPTune's own training.
+and a penalty on the probability of repeats follows, so that the writer repeats little when RLSO makes it say more. The loss
+is on the profile and, at a lower weight, on the attribute words of the reviews in the prompt, which are copies as well.
+Matrices learn by Muon, the rest by AdamW. Deterministic in the seed on one thread. It is no part of LangPTune's training.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from langptune.domain import Interaction
 from langptune.text import prompt_text
 from samples.dataset import MODEL_SEEDS
 from samples.lexicon import ATTRIBUTES
-from samples.teacher import LONGEST, THOROUGH, write_profile
+from samples.teacher import THOROUGH, write_profile
 from samples.users import PRETRAINING_CHOICE, make_sessions, make_users
 from samples.world import make_catalogue
 
@@ -46,12 +46,13 @@ class Phase:
     """Stages that share their optimizers and one linear decay of the learning rates."""
 
     rate: float  # times MUON_RATE and ADAM_RATE
+    repeats: float  # weight of the penalty on repeats
     stages: tuple[Stage, ...]
 
 
 CURRICULUM = (
-    Phase(1.0, (Stage(1, 500, 32, 0.0, 0), Stage(2, 300, 32, 0.0, 200), Stage(4, 2_200, 32, 0.0, 400))),
-    Phase(0.5, (Stage(4, 800, 32, 0.6, 600),)),
+    Phase(1.0, 0.0, (Stage(1, 500, 32, 0.0, 0), Stage(2, 300, 32, 0.0, 200), Stage(4, 2_200, 32, 0.0, 400))),
+    Phase(0.5, 1.0, (Stage(4, 800, 32, 0.4, 600),)),
 )
 MUON_RATE = 1e-2
 ADAM_RATE = 3e-3
@@ -66,6 +67,7 @@ class Example:
     tokens: list[int]  # prompt, profile, EOS
     prompt_length: int
     copied: list[int]  # positions in the prompt's reviews that repeat an attribute of the film
+    stated: list[int]  # positions in the profile that state an attribute
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
@@ -118,14 +120,16 @@ def make_examples(tokenizer: PreTrainedTokenizerFast, stage: Stage, seed: int) -
             kept = sorted(rng.choice(len(session.history), stage.films, replace=False))
             history = [session.history[at] for at in kept]
             prompt = chat_ids(tokenizer, history)
-            longest = THOROUGH if stage.thorough and rng.random() < stage.thorough else LONGEST
-            profile = tokenizer(write_profile(history, rng, longest), add_special_tokens=False)["input_ids"]
+            thorough = stage.thorough > 0 and rng.random() < stage.thorough
+            written = write_profile(history, rng, THOROUGH, slip=0.0) if thorough else write_profile(history, rng)
+            profile = tokenizer(written, add_special_tokens=False)["input_ids"]
             copied, inside = [], False
             for at, token in enumerate(prompt):
                 inside = token == rating or (inside and token != title)
                 if inside and token in names:
                     copied.append(at)
-            yield Example([*prompt, *profile, tokenizer.eos_token_id], len(prompt), copied)
+            stated = [at for at, token in enumerate(profile, start=len(prompt)) if token in names]
+            yield Example([*prompt, *profile, tokenizer.eos_token_id], len(prompt), copied, stated)
         seed += 1
 
 
@@ -138,8 +142,11 @@ def batches(examples: Iterator[Example], size: int, steps: int) -> Iterator[list
             yield pool[at * size : (at + 1) * size]
 
 
-def loss_of(model: LlamaForCausalLM, batch: Sequence[Example]) -> Tensor:
-    """Mean negative log-likelihood of the profile tokens plus REVIEW_WEIGHT times that of the copies in the prompt."""
+def loss_of(model: LlamaForCausalLM, batch: Sequence[Example], repeats: float = 0.0) -> Tensor:
+    """Mean negative log-likelihood of the profile tokens plus REVIEW_WEIGHT times that of the copies in the prompt.
+
+    `repeats` weighs a further term, the mean of -ln(1 - p), p the probability of any attribute that was stated before.
+    """
     longest = max(len(example.tokens) for example in batch)
     tokens = torch.zeros(len(batch), longest, dtype=torch.long)  # right-padded: causal attention needs no mask
     weights = torch.zeros(len(batch), longest)
@@ -149,9 +156,24 @@ def loss_of(model: LlamaForCausalLM, batch: Sequence[Example]) -> Tensor:
         weights[row, example.copied] = REVIEW_WEIGHT
     chosen = weights[:, 1:] > 0
     hidden = model.model(input_ids=tokens, use_cache=False).last_hidden_state[:, :-1][chosen]  # [chosen, hidden]
-    losses = torch.nn.functional.cross_entropy(model.lm_head(hidden), tokens[:, 1:][chosen], reduction="none")
+    logits = model.lm_head(hidden)  # [chosen, vocabulary]
+    losses = torch.nn.functional.cross_entropy(logits, tokens[:, 1:][chosen], reduction="none")
     picked = weights[:, 1:][chosen]
-    return (losses * picked).sum() / picked.sum()
+    loss = (losses * picked).sum() / picked.sum()
+    if repeats:
+        stated_before = _stated_before(batch, tokens, logits.shape[1])[chosen]  # [chosen, vocabulary]
+        again = (logits.softmax(dim=1) * stated_before).sum(dim=1)
+        loss = loss - repeats * torch.log1p(-again.clamp(max=0.99)).mean()
+    return loss
+
+
+def _stated_before(batch: Sequence[Example], tokens: Tensor, vocabulary: int) -> Tensor:
+    """[batch, length - 1, vocabulary] of 0/1: the attributes that the profile has stated up to each position."""
+    stated = torch.zeros(len(batch), tokens.shape[1] - 1, vocabulary)
+    for row, example in enumerate(batch):
+        for at in example.stated:
+            stated[row, at:, tokens[row, at]] = 1.0
+    return stated
 
 
 def optimizers(model: torch.nn.Module) -> list[torch.optim.Optimizer]:
@@ -199,7 +221,7 @@ def train_phase(
             for optimizer, rate in zip(active, rates, strict=True):
                 optimizer.param_groups[0]["lr"] = rate * scale
                 optimizer.zero_grad(set_to_none=True)
-            loss = loss_of(model, batch)
+            loss = loss_of(model, batch, phase.repeats)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for optimizer in active:

@@ -11,12 +11,13 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from langptune.domain import Session
+from langptune.text import item_text
 from samples.dataset import world_sessions
 from samples.evaluate import praised_profile, target_ranks
 from samples.headroom import CUTOFF, ndcg
 from samples.measure import measure_profiles
 from samples.models import EMBEDDER, MODELS_FOLDER, WRITER, load_embedder, load_writer
-from samples.world import Catalogue, make_catalogue
+from samples.world import Catalogue, attributes_of, make_catalogue
 from samples.writer import MAX_NEW_TOKENS, chat_ids, sample_profiles
 
 SEED = 7  # no world that anything was tuned on
@@ -79,13 +80,17 @@ def test_the_embedder_ranks_what_a_profile_asks_for(
 def test_the_embedder_gives_unit_vectors_and_tells_likes_from_dislikes(
     catalogue: Catalogue, embedder: SentenceTransformer
 ) -> None:
-    liked, disliked = embedder.encode(["They like desert settings.", "They reject desert settings."])
-    assert np.linalg.norm(liked) == pytest.approx(1, abs=1e-5)
-    films = embedder.encode([f"{item.title}. {item.description}" for item in catalogue.items[:300]])
-    deserts = np.array(["desert" in item.description for item in catalogue.items[:300]])
-    for_liked, for_disliked = films @ liked, films @ disliked
-    assert for_liked[deserts].mean() > for_liked[~deserts].mean() + 0.1
-    assert for_disliked[deserts].mean() < for_disliked[~deserts].mean()
+    """Of two profiles that differ in one word, one lifts desert films and the other does not."""
+    profiles = ["They like gritty moods. They like desert settings.", "They like gritty moods. They reject desert settings."]
+    vectors = embedder.encode(profiles)
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx([1, 1], abs=1e-5)
+    films = embedder.encode([item_text(item) for item in catalogue.items[:300]])
+    deserts = np.array(["desert" in attributes_of(item) for item in catalogue.items[:300]])
+    gritty = np.array(["gritty" in attributes_of(item) for item in catalogue.items[:300]])
+    liking, rejecting = vectors @ films.T
+    assert liking[deserts].mean() - liking[~deserts].mean() > 0.2
+    assert rejecting[deserts].mean() - rejecting[~deserts].mean() < 0.05
+    assert rejecting[gritty].mean() - rejecting[~gritty].mean() > 0.2
 
 
 def test_both_folders_are_small_and_say_how_they_were_made() -> None:
