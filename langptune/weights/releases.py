@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import redis.asyncio as redis
 from redis.exceptions import WatchError
@@ -87,7 +87,7 @@ class ReleaseRegistry:
         """Up to `size` releases, newest first, older than release `before` (empty: from the newest)."""
         last = f"({before.removeprefix('r')}" if before else "+inf"
         found = await self._redis.zrange(_ORDER, last, "-inf", byscore=True, desc=True, offset=0, num=size)
-        return [await self.get(_text(release_id)) for release_id in found]
+        return [await self.get(_text(release_id)) for release_id in cast(list[bytes], found)]
 
     async def set_live(self, release_id: str, *, expected: str | None, reason: str) -> str:
         """Move the live pointer and return what was live before ("" for nothing).
@@ -105,7 +105,7 @@ class ReleaseRegistry:
                         raise Aborted(f"release {live or 'none'} is live, not {expected or 'none'}", etag=live)
                     if live == release_id:
                         return live
-                    pipe.multi()
+                    pipe.multi()  # type: ignore[no-untyped-call]  # redis leaves this one method untyped
                     pipe.set(_LIVE, release_id)
                     pipe.lpush(_HISTORY, _move(release_id, previous=live, reason=reason))
                     await pipe.execute()

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def test_every_service_rpc_and_enum_is_documented(proto: Path) -> None:
     assert lines[0].startswith("// "), "a file opens with what it is"
     bare = [
         line.strip()
-        for before, line in zip(lines, lines[1:], strict=False)
+        for before, line in pairwise(lines)
         if re.match(r"enum |\s+rpc ", line) and not before.strip().startswith("//")
     ]
     assert [line for line in bare if not re.match(r"rpc Get", line)] == []

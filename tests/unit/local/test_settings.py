@@ -39,5 +39,5 @@ def test_a_given_redis_is_used(monkeypatch: pytest.MonkeyPatch, name: str) -> No
 
 def test_a_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANGPTUNE_GATEWAY_PORT", "99999")
-    with pytest.raises(InvalidArgument, match="gateway_port: .*less than or equal to 65535"):
+    with pytest.raises(InvalidArgument, match=r"gateway_port: .*less than or equal to 65535"):
         LocalSettings.load()
