@@ -40,7 +40,7 @@ def models(
     seed: Annotated[int, typer.Option(help="Seed of weights and training data.")] = 0,
     only: Annotated[str, typer.Option(help="profile-writer or embedder: make just this one.")] = "",
 ) -> None:
-    """Train both models from scratch (about half an hour on one core). Example: python -m samples models --out build/models"""
+    """Train both models from scratch (about 45 minutes on one core). Example: python -m samples models --out build/models"""
     from samples.models import EMBEDDER, MODELS_FOLDER, WRITER, make_embedder, make_writer
 
     folder = out or MODELS_FOLDER
