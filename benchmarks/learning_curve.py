@@ -3,8 +3,8 @@
     python -m benchmarks.learning_curve --json build/learning/results.json        # `make learning`
 
 A seed is a world, a data order and the sampling, all its own; each has its own Redis and four services. The variants train
-through the trainer's RPC with the same preset, and are measured on the same held-out test users, several profiles each. Nothing
-here was chosen on test users: the preset was tuned on validation users of other worlds.
+through the trainer's RPC with the same preset, and are measured on the same held-out test users, several profiles each. The
+preset was chosen on the world of seed 0, so the seeds here begin at 1: no figure is of users that anything was tuned on.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ HISTORY_BASED = {"noprofile-0", "noprofile-cl"}
 class Plan:
     """Sizes of one run."""
 
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = (1, 2, 3)
     items: int = 1_200
     users: int = 6_400
     test_users: int = 1_200
@@ -155,11 +155,11 @@ def report(results: dict[str, Any]) -> str:
 def main() -> None:
     """Parse the command line, run, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, from 0 (default 3)")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, from 1 (default 3)")
     parser.add_argument("--test-users", type=int, default=1_200, help="held-out users of each seed (default 1,200)")
     parser.add_argument("--json", type=Path, default=Path("build/learning/results.json"), help="where the results go")
     arguments = parser.parse_args()
-    results = asyncio.run(run(Plan(seeds=tuple(range(arguments.seeds)), test_users=arguments.test_users)))
+    results = asyncio.run(run(Plan(seeds=tuple(range(1, arguments.seeds + 1)), test_users=arguments.test_users)))
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(results, indent=2) + "\n")
     _say(report(results))

@@ -14,8 +14,8 @@ _PAPER_CL = {"batch_size": 256, "temperature": 0.1, "weight_decay": 1e-6}
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "sample": {  # tiny models trained from scratch: CL first, RLSO on the trained decoder, CL again on the new profiles
         "outer_iterations": 1,
-        "contrastive": {"batches": 60, "final_batches": 30, "batch_size": 64, "temperature": 0.1, "learning_rate": 5e-4},
-        "rlso": {"batches": 30, "histories": 24, "samples": 4, "learning_rate": 1e-4, "max_new_tokens": 80},
+        "contrastive": {"batches": 40, "final_batches": 20, "batch_size": 64, "temperature": 0.1, "learning_rate": 5e-4},
+        "rlso": {"batches": 30, "histories": 24, "samples": 4, "gamma": 0.005, "learning_rate": 2e-4, "max_new_tokens": 80},
     },
     "paper/gemma-2b-it": {
         "outer_iterations": 5,
