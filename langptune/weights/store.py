@@ -53,10 +53,17 @@ class WeightsStore:
         self._cache = Path(cache)
 
     def ensure_base(self, kind: Kind, model: str) -> Manifest:
-        """The base version of `model`, registered on first use. Raises FailedPrecondition for a folder that holds no model."""
+        """The base version of `model`, registered on first use. A folder that was moved since is registered where it is now.
+
+        Raises FailedPrecondition for a folder that holds no model, and for a store that cannot be written.
+        """
         manifest = Manifest(version=f"base-{_fingerprint(model)}", kind=kind, base_model=model)
-        if not self._exists(kind, manifest.version):
-            self._write_manifest(manifest)
+        try:
+            if not self._exists(kind, manifest.version) or _is_gone(self.manifest(kind, manifest.version).base_model):
+                self._write_manifest(manifest)
+        except OSError as error:
+            message = f"the weights store {self._root} cannot be written: {error.strerror or error}"
+            raise FailedPrecondition(message, reason="STORAGE") from error
         return self.manifest(kind, manifest.version)
 
     def add(self, folder: str | Path, manifest: Manifest) -> Manifest:
@@ -153,6 +160,11 @@ def _fingerprint(model: str) -> str:
         raise FailedPrecondition(f"{model} is no model folder: it has no config.json", reason="MODEL_MISSING")
     present = [folder / name for name in _FINGERPRINTED if (folder / name).is_file()]
     return _digest(" ".join(_sha256(path) for path in present))
+
+
+def _is_gone(model: str) -> bool:
+    """Whether `model` was an absolute folder that is no longer there; a hub id never is."""
+    return Path(model).is_absolute() and not Path(model).is_dir()
 
 
 def _digest(text: str) -> str:

@@ -87,6 +87,19 @@ def test_a_hub_id_is_a_base_version_without_a_look_at_the_network(store: Weights
     assert store.local_path("encoder", base.version) == "google/gemma-2b-it"
 
 
+def test_a_base_model_that_was_moved_is_found_where_it_is(store: WeightsStore, model: Path) -> None:
+    version = store.ensure_base("decoder", str(model)).version
+    moved = model.rename(model.with_name("moved"))
+    assert store.ensure_base("decoder", str(moved)).version == version
+    assert store.local_path("decoder", version) == str(moved)
+
+
+def test_a_store_that_cannot_be_written_is_said_plainly(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file where the store should be")
+    with pytest.raises(FailedPrecondition, match="cannot be written"):
+        WeightsStore(str(tmp_path / "taken" / "weights"), tmp_path / "cache").ensure_base("encoder", str(model))
+
+
 def test_a_missing_model_folder_is_said_plainly(store: WeightsStore, tmp_path: Path) -> None:
     with pytest.raises(FailedPrecondition, match="does not exist"):
         store.ensure_base("encoder", str(tmp_path / "nowhere"))
