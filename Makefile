@@ -41,8 +41,7 @@ protos: $(STAMP) ## Generate langptune/v1 from protos/
 	  protos/langptune/v1/*.proto
 
 lint-protos: ## Lint protos/ with buf (needs npm)
-	npm ci --silent --no-audit --no-fund
-	npx buf lint protos
+	npm exec --yes --package=@bufbuild/buf@1.75.0 -- buf lint protos
 
 samples: $(STAMP) ## Generate the sample world and train its tiny models again (about 40 minutes)
 	$(BIN)/python -m samples all
