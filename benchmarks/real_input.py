@@ -196,13 +196,14 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="+", help="learning rates; the best on validation users is reported")
     parser.add_argument("--batches", type=int, help="CL batches of a job")
     parser.add_argument("--min-interactions", type=int, help="the k of the k-core: a higher one makes a smaller, quicker corpus")
+    parser.add_argument("--held-out", type=float, help="share of the users that are not trained on")
     arguments = parser.parse_args()
+    cut = {"min_interactions": arguments.min_interactions, "held_out": arguments.held_out}
     given = {"rates": tuple(arguments.rates or ()), "batches": arguments.batches}
     results: dict[str, Any] = {"command": " ".join(sys.orig_argv[1:]), "model_sha256": MODEL_SHA256, "corpora": {}}
     for name in arguments.only or CORPORA:
         corpus = replace(CORPORA[name], **{key: value for key, value in given.items() if value})
-        if arguments.min_interactions:
-            corpus = replace(corpus, options=replace(corpus.options, min_interactions=arguments.min_interactions))
+        corpus = replace(corpus, options=replace(corpus.options, **{key: value for key, value in cut.items() if value}))
         results["corpora"][name] = asyncio.run(run_corpus(arguments.data, name, corpus, arguments.json.parent / name))
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(results, indent=2) + "\n")

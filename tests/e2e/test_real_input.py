@@ -30,6 +30,7 @@ def dataset(tmp_path: Path) -> Dataset:
     return prepare_corpus(data_folder(), NAME, CORPORA[NAME].options, tmp_path / NAME).dataset
 
 
+@pytest.mark.timeout(600)  # about 40 CPU seconds, which a busy machine stretches
 def test_raw_histories_rank_real_items_and_a_job_trains_on_them(dataset: Dataset, tmp_path: Path) -> None:
     asyncio.run(_story(dataset, tmp_path / "system"))
 
