@@ -18,6 +18,7 @@ class TrainerSettings(ServiceSettings, RedisSettings, WeightsSettings):
     max_running_jobs: int = Field(1, ge=1, le=64, description="jobs that train at the same time; the others wait in order")
     max_restarts: int = Field(2, ge=0, le=100, description="times that a job whose worker died goes on from its checkpoint")
     checkpoint_seconds: float = Field(60.0, ge=0, description="seconds between two checkpoints, at least; 0 is after every step")
+    checkpoints_kept: int = Field(2, ge=1, le=100, description="newest checkpoints of a job that are kept, its best one besides")
     heartbeat_seconds: float = Field(5.0, gt=0, description="seconds between two signs of life of a worker")
     worker_lost_seconds: float = Field(600.0, gt=0, description="seconds without one after which a worker is ended and replaced")
     worker_grace: float = Field(60.0, ge=0, description="seconds that a worker gets to finish its step when the trainer stops")

@@ -25,13 +25,14 @@ from services.trainer.control import dataset_folder
 from services.trainer.jobs import Job
 from services.trainer.journal import Journal
 from services.trainer.learning.algorithm import Algorithm, Learners, Sources
-from services.trainer.learning.checkpoint import load_checkpoint, save_checkpoint
+from services.trainer.learning.checkpoint import Checkpoints
 from services.trainer.learning.config import LearningConfig
 from services.trainer.learning.embedder import Embedder, EmbedderLearner
 from services.trainer.learning.policy import Policy
 from services.trainer.learning.policy_learner import PolicyLearner
 from services.trainer.learning.ports import RankQuery
 from services.trainer.learning.progress import Progress
+from services.trainer.learning.randomness import seed_all
 from services.trainer.learning.schedule import plan
 from services.trainer.peers import Peers
 from services.trainer.releases import release_of_job
@@ -73,7 +74,7 @@ class Training:
         self._registry = registry
         self._peers = peers
         self._versions = cleaner.versions(job.job_id)
-        self._checkpoints = cleaner.checkpoints(job.job_id)
+        self._checkpoints = Checkpoints(cleaner.checkpoints(job.job_id), settings.checkpoints_kept)
         self._journal = journal
         self._between_steps = between_steps
         self._saved = (0, time.monotonic())  # step and time of the last checkpoint
@@ -115,12 +116,13 @@ class Training:
 
     async def _save(self, algorithm: Algorithm) -> None:
         if algorithm.done != self._saved[0]:
-            with writing("a checkpoint", self._checkpoints):
-                await asyncio.to_thread(save_checkpoint, self._checkpoints, algorithm.state_dict())
+            with writing("a checkpoint", self._checkpoints.root):
+                await asyncio.to_thread(self._checkpoints.save, algorithm.done, algorithm.state_dict())
         self._saved = (algorithm.done, time.monotonic())
 
     def _algorithm(self, data: Dataset, parent: Release) -> Algorithm:
         """With the models that its plan needs, at the newest checkpoint if there is one."""
+        seed_all(self._config.seed)
         phases = {step.phase for step in plan(self._config)}
         policy, embedder = None, None
         if "rlso" in phases:
@@ -132,7 +134,7 @@ class Training:
         rollouts = self._rollouts if self._config.profile_source == "profile" else None
         sources, learners = Sources(rollouts, self._rewards), Learners(policy, embedder)
         algorithm = Algorithm(self._config, data.sessions("train"), data.items, learners, sources)
-        checkpoint = load_checkpoint(self._checkpoints)
+        checkpoint = self._checkpoints.load()
         if checkpoint is not None:
             algorithm.load_state_dict(checkpoint)
         return algorithm

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -24,6 +24,7 @@ from services.trainer.learning.embedder import ContrastiveExample, EmbedderLearn
 from services.trainer.learning.policy_learner import PolicyLearner
 from services.trainer.learning.ports import RankQuery, RewardSource, RolloutGroup, RolloutSource
 from services.trainer.learning.progress import Progress, RolloutFigures, logprob_gap
+from services.trainer.learning.randomness import random_state, restore_random_state
 from services.trainer.learning.rlso import with_truncation
 from services.trainer.learning.schedule import Step, batch_positions, generation_seed, linear_decay, plan
 
@@ -65,7 +66,8 @@ class Algorithm:
         self.sources = sources
         self.plan = plan(config)
         self.done = 0  # batches of the plan
-        self._encoder_version: str | None = None  # of the last `use`; None: the sources' first weights
+        self.versions: dict[str, str] = {}  # encoder, decoder: what the sources were last told to use, if they were
+        self._expected_version: str | None = None  # of rollouts; None: whatever the source has
         self._stale_rollouts = False  # the policy learnt since the rollout source was last told
         self._stale_rewards = False
         self._check()
@@ -138,7 +140,7 @@ class Algorithm:
         """Rollouts of the current policy for each session's history."""
         source = _present(self.sources.rollouts)
         if self._stale_rollouts:
-            self._encoder_version = await source.use(_present(self.learners.policy).policy)
+            self._expected_version = self.versions["encoder"] = await source.use(_present(self.learners.policy).policy)
             self._stale_rollouts = False
         groups = await source.sample(
             [session.history for session in sessions],
@@ -147,15 +149,15 @@ class Algorithm:
             seed=generation_seed(self.config.seed, step),
         )
         versions = {group.encoder_version for group in groups}
-        if len(groups) != len(sessions) or len(versions) != 1 or self._encoder_version not in (None, *versions):
-            raise Internal(f"{len(sessions)} groups of {self._encoder_version} asked, {len(groups)} of {sorted(versions)} given")
+        if len(groups) != len(sessions) or len(versions) != 1 or self._expected_version not in (None, *versions):
+            raise Internal(f"{len(sessions)} groups of {self._expected_version} asked, {len(groups)} of {sorted(versions)} given")
         return groups
 
     async def _quality(self, groups: Sequence[RolloutGroup], sessions: Sequence[Session]) -> Tensor:
         """U [B, G] of every rollout, float32; Gamma where it did not terminate or wrote nothing, which no one is asked about."""
         source = _present(self.sources.rewards)
         if self._stale_rewards:
-            await source.use(_present(self.learners.embedder).embedder)
+            self.versions["decoder"] = await source.use(_present(self.learners.embedder).embedder)
             self._stale_rewards = False
         config = self.config.rlso
         flat = [(rollout, session) for group, session in zip(groups, sessions, strict=True) for rollout in group.rollouts]
@@ -203,26 +205,39 @@ class Algorithm:
                 raise FailedPrecondition(f"session of user {session.user_id!r} has {problem}", reason="BAD_DATA")
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs: position, weights, optimizers. No random state: every seed follows from the position."""
+        """What a resumed run needs, in parts (`checkpoint`): run, policy, embedder, random.
+
+        The learning rate and every seed are functions of the configuration and the position (`schedule`), and have no state.
+        """
         return {
-            "config": self.config.model_dump_json(),
-            "done": self.done,
+            "run": {
+                "config": self.config.model_dump(mode="json"),
+                "done": self.done,
+                "next": asdict(self.plan[self.done]) if self.done < len(self.plan) else None,
+                "versions": dict(self.versions),
+            },
             "policy": self.learners.policy.state_dict() if self.learners.policy else None,
             "embedder": self.learners.embedder.state_dict() if self.learners.embedder else None,
+            "random": random_state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`. Raises FailedPrecondition if it belongs to another configuration."""
-        if state["config"] != self.config.model_dump_json():
+        """Go on from `state`. Raises FailedPrecondition if it belongs to another configuration or another plan."""
+        run = state["run"]
+        if run["config"] != self.config.model_dump(mode="json"):
             raise FailedPrecondition("the checkpoint belongs to another configuration", reason="OTHER_CONFIGURATION")
-        self.done = state["done"]
+        self.done = run["done"]
+        if run["next"] != (asdict(self.plan[self.done]) if self.done < len(self.plan) else None):
+            raise FailedPrecondition(f"the checkpoint's next step {run['next']} is not the plan's", reason="OTHER_CONFIGURATION")
         if self.learners.policy:
             self.learners.policy.load_state_dict(state["policy"])
         if self.learners.embedder:
             self.learners.embedder.load_state_dict(state["embedder"])
         past = {step.phase for step in self.plan[: self.done]}
-        self._encoder_version = None
+        self.versions = dict(run["versions"])
+        self._expected_version = None
         self._stale_rollouts, self._stale_rewards = "rlso" in past, "cl" in past
+        restore_random_state(state["random"])
 
 
 def _history_ids(session: Session) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from langptune.errors import FailedPrecondition
 from services.trainer.launcher import LocalLauncher
-from services.trainer.learning.checkpoint import load_checkpoint, save_checkpoint
+from services.trainer.learning.checkpoint import Checkpoints
 from services.trainer.storage import writing
 
 _LIMIT = 100_000  # bytes
@@ -29,7 +29,7 @@ def full_disk() -> Iterator[None]:
 
 
 def _checkpoint(folder: Path) -> None:
-    save_checkpoint(folder, {"done": 2, "w": torch.zeros(_LIMIT)})
+    Checkpoints(folder).save(2, {"w": torch.zeros(_LIMIT)})
 
 
 def _safetensors(folder: Path) -> None:
@@ -49,7 +49,7 @@ def test_a_full_disk_is_a_sentence(tmp_path: Path, write: Callable[[Path], None]
     ):
         write(tmp_path)
     assert refused.value.reason == "STORAGE"
-    assert load_checkpoint(tmp_path) is None
+    assert Checkpoints(tmp_path).load() is None
 
 
 async def test_a_job_has_one_worker_at_most(tmp_path: Path) -> None:
