@@ -203,3 +203,13 @@ def _left_padding_mask(lengths: Sequence[int], room: int, device: torch.device) 
     first = torch.tensor([width - length for length in lengths])
     mask = (torch.arange(width + room)[None, :] >= first[:, None]).long()  # [tasks, width + room]
     return mask.to(device), torch.tensor(lengths, device=device)
+
+
+@torch.inference_mode()
+def score(model: PreTrainedModel, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> list[float]:
+    """ln pi of each response token, in nats, by one pass over prompt and response (teacher forcing)."""
+    ids = torch.tensor([[*prompt_ids, *response_ids]], device=model.device)
+    logits = model(input_ids=ids, use_cache=False, logits_to_keep=len(response_ids) + 1).logits[0, :-1].float()
+    chosen = ids[0, len(prompt_ids) :, None]
+    values: list[float] = logits.log_softmax(dim=1).gather(1, chosen).squeeze(1).tolist()
+    return values

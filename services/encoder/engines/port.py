@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from langptune.domain import Interaction
+from langptune.errors import InvalidArgument
 
 FinishReason = Literal["stop", "length"]
 
@@ -65,6 +66,14 @@ class Engine(Protocol):
     def sample_rollouts(self, work: Work) -> AsyncGenerator[RolloutGroup, None]:
         """The groups of all histories, in the order in which they finish. Closing the iterator calls the rest off."""
 
+    async def score(self, version: str, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> list[float]:
+        """ln pi of each token of the response given what stands before it, in nats, at temperature 1, by teacher forcing.
+
+        Deterministic for a version and an engine; between engines and number formats equal within rounding. What proves that the
+        weights an engine serves are those that were published. Raises InvalidArgument `response_ids` when empty, and
+        `prompt_ids` when empty or over the model's context together with the response.
+        """
+
     async def load(self, version: str) -> bool:
         """Make a version resident; whether it was before."""
 
@@ -76,3 +85,12 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """End all work."""
+
+
+def check_scored(prompt_ids: Sequence[int], response_ids: Sequence[int], context: int) -> None:
+    """The checks of `Engine.score`. Raises InvalidArgument."""
+    for field, ids in (("prompt_ids", prompt_ids), ("response_ids", response_ids)):
+        if not ids:
+            raise InvalidArgument(field, "must not be empty")
+    if len(prompt_ids) + len(response_ids) > context:
+        raise InvalidArgument("prompt_ids", f"prompt and response are over the model's context of {context:,} tokens")

@@ -15,9 +15,9 @@ from functools import partial
 from langptune.convert import without_controls
 from langptune.errors import ResourceExhausted
 from langptune.weights import WeightsStore
-from services.encoder.engines.decoding import Sample, Task
+from services.encoder.engines.decoding import Sample, Task, score
 from services.encoder.engines.loading import LoadedModel, ModelLoader
-from services.encoder.engines.port import Rollout, RolloutGroup, Work
+from services.encoder.engines.port import Rollout, RolloutGroup, Work, check_scored
 from services.encoder.engines.residency import Residency
 from services.encoder.engines.worker import LIVE, ROLLOUTS, Job, Outcome, Worker
 from services.encoder.prompts import Prompt
@@ -52,6 +52,13 @@ class TransformersEngine:
     def sample_rollouts(self, work: Work) -> AsyncGenerator[RolloutGroup, None]:
         """The groups of all histories, in the order in which they finish. Closing the iterator calls the rest off."""
         return self._write(work, ROLLOUTS, [f"histories[{at}]" for at in range(len(work.histories))])
+
+    async def score(self, version: str, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> list[float]:
+        """ln pi of each token of the response. Raises InvalidArgument."""
+        async with self._residency.use(version) as loaded:
+            check_scored(prompt_ids, response_ids, loaded.context)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._prompt_thread, score, loaded.model, prompt_ids, response_ids)
 
     async def load(self, version: str) -> bool:
         """Make a version resident; whether it was before."""

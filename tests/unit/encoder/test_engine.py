@@ -148,3 +148,21 @@ async def test_texts_hold_no_control_characters_whatever_bytes_are_sampled(
     assert any(ord(mark) < 9 for mark in sampled)
     for rollout in groups[0].rollouts:
         check_text("text", rollout.text)
+
+
+async def test_the_score_of_a_rollout_is_its_log_probs(engine: TransformersEngine, base_version: str) -> None:
+    (group,) = await sample(engine, work(base_version, samples=3, length=25))
+    for rollout in group.rollouts:
+        scored = await engine.score(base_version, group.prompt_token_ids, rollout.token_ids)
+        assert scored == pytest.approx(list(rollout.log_probs), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "response", "field"), [([], [5], "prompt_ids"), ([1], [], "response_ids"), ([1], [5] * 2_048, "prompt_ids")]
+)
+async def test_what_cannot_be_scored(
+    engine: TransformersEngine, base_version: str, prompt: list[int], response: list[int], field: str
+) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        await engine.score(base_version, prompt, response)
+    assert refused.value.field == field
