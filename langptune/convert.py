@@ -9,9 +9,9 @@ import math
 import re
 from collections.abc import Sequence
 
-from google.protobuf import timestamp_pb2
+from google.protobuf import struct_pb2, timestamp_pb2
 
-from langptune.domain import Interaction, Item
+from langptune.domain import AttributeValue, Interaction, Item
 from langptune.errors import InvalidArgument
 from langptune.ranking import RankingQuality
 from langptune.v1 import common_pb2
@@ -19,8 +19,11 @@ from langptune.v1 import common_pb2
 MAX_TEXT = 100_000  # characters
 MAX_TITLE = 1_000  # characters
 MAX_RATING = 5.0  # stars
+MAX_ATTRIBUTES = 64
+MAX_ATTRIBUTE_VALUES = 100  # texts of one attribute
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")  # categories Cc and Cs less \t, \n, \r
 _IDENTIFIER = re.compile(r"(?!\.+$)[A-Za-z0-9._:-]{1,128}")  # dots alone would be a way out of a folder
+_ATTRIBUTE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 
 
 def check_id(field: str, value: str) -> str:
@@ -85,7 +88,38 @@ def item_from_proto(message: common_pb2.Item, field: str = "item") -> Item:
         if message.HasField("average_rating")
         else None,
         price=check_number(f"{field}.price", message.price, 0.0, math.inf) if message.HasField("price") else None,
+        attributes=_attributes(f"{field}.attributes", message.attributes),
     )
+
+
+def _attributes(field: str, message: struct_pb2.Struct) -> dict[str, AttributeValue]:
+    if len(message.fields) > MAX_ATTRIBUTES:
+        raise InvalidArgument(field, f"holds {len(message.fields)} attributes; the limit is {MAX_ATTRIBUTES}")
+    for name in message.fields:
+        if not _ATTRIBUTE.fullmatch(name):
+            raise InvalidArgument(field, f"{name[:80]!r} is no name: 1 to 64 letters, digits and _, a letter first")
+    return {name: _attribute(f"{field}.{name}", message.fields[name]) for name in sorted(message.fields)}
+
+
+def _attribute(field: str, value: struct_pb2.Value) -> AttributeValue:
+    match value.WhichOneof("kind"):
+        case "string_value":
+            return check_text(field, value.string_value, high=MAX_TITLE)
+        case "number_value":
+            return check_number(field, value.number_value, -math.inf, math.inf)
+        case "bool_value":
+            return value.bool_value
+        case "list_value":
+            return _texts(field, value.list_value)
+    raise InvalidArgument(field, "must be a text, a number, true or false, or a list of texts")
+
+
+def _texts(field: str, values: struct_pb2.ListValue) -> tuple[str, ...]:
+    if len(values.values) > MAX_ATTRIBUTE_VALUES:
+        raise InvalidArgument(field, f"lists {len(values.values):,} texts; the limit is {MAX_ATTRIBUTE_VALUES}")
+    if any(value.WhichOneof("kind") != "string_value" for value in values.values):
+        raise InvalidArgument(field, "must list texts only")
+    return tuple(check_text(field, value.string_value, high=MAX_TITLE) for value in values.values)
 
 
 def item_from_catalogue(message: common_pb2.Item) -> Item:
@@ -102,7 +136,7 @@ def item_from_catalogue(message: common_pb2.Item) -> Item:
 
 def item_to_proto(item: Item) -> common_pb2.Item:
     """The inverse of `item_from_proto`."""
-    return common_pb2.Item(
+    message = common_pb2.Item(
         item_id=item.item_id,
         title=item.title,
         description=item.description,
@@ -110,6 +144,9 @@ def item_to_proto(item: Item) -> common_pb2.Item:
         average_rating=item.average_rating,
         price=item.price,
     )
+    if item.attributes:
+        message.attributes.update({name: list(v) if isinstance(v, tuple) else v for name, v in item.attributes.items()})
+    return message
 
 
 def interaction_from_proto(message: common_pb2.Interaction, field: str = "interaction") -> Interaction:

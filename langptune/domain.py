@@ -5,7 +5,10 @@ They carry no behaviour and no transport; `langptune.convert` maps them to and f
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+AttributeValue = str | float | bool | tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,7 @@ class Item:
     categories: tuple[str, ...] = ()
     average_rating: float | None = None  # stars, 0.0 to 5.0
     price: float | None = None  # in the currency of the catalogue, >= 0
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict, hash=False)  # to filter by; no model reads them
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,28 +22,37 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19langptune/v1/common.proto\x12\x0clangptune.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9d\x01\n\x04Item\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x12\n\ncategories\x18\x04 \x03(\t\x12\x1b\n\x0e\x61verage_rating\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05price\x18\x06 \x01(\x01H\x01\x88\x01\x01\x42\x11\n\x0f_average_ratingB\x08\n\x06_price\"y\n\x0bInteraction\x12 \n\x04item\x18\x01 \x01(\x0b\x32\x12.langptune.v1.Item\x12\x0e\n\x06rating\x18\x02 \x01(\x01\x12\x0e\n\x06review\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\":\n\x07History\x12/\n\x0cinteractions\x18\x01 \x03(\x0b\x32\x19.langptune.v1.Interaction\"P\n\x08Versions\x12\x17\n\x0f\x65ncoder_version\x18\x01 \x01(\t\x12\x17\n\x0f\x64\x65\x63oder_version\x18\x02 \x01(\t\x12\x12\n\nrelease_id\x18\x03 \x01(\t\"O\n\nRankedItem\x12 \n\x04item\x18\x01 \x01(\x0b\x32\x12.langptune.v1.Item\x12\x10\n\x08position\x18\x02 \x01(\x05\x12\r\n\x05score\x18\x03 \x01(\x01\"Z\n\x0eRankingMetrics\x12\x0c\n\x04ndcg\x18\x01 \x01(\x01\x12\x0e\n\x06recall\x18\x02 \x01(\x01\x12\x0b\n\x03mrr\x18\x03 \x01(\x01\x12\x0e\n\x06\x63utoff\x18\x04 \x01(\x05\x12\r\n\x05users\x18\x05 \x01(\x05\"E\n\tRejection\x12\r\n\x05index\x18\x01 \x01(\x03\x12\n\n\x02id\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19langptune/v1/common.proto\x12\x0clangptune.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xca\x01\n\x04Item\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x12\n\ncategories\x18\x04 \x03(\t\x12\x1b\n\x0e\x61verage_rating\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05price\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12+\n\nattributes\x18\x07 \x01(\x0b\x32\x17.google.protobuf.StructB\x11\n\x0f_average_ratingB\x08\n\x06_price\"a\n\nItemFilter\x12(\n\x03\x61ll\x18\x01 \x03(\x0b\x32\x1b.langptune.v1.ItemCondition\x12)\n\x04none\x18\x02 \x03(\x0b\x32\x1b.langptune.v1.ItemCondition\"\x8b\x01\n\rItemCondition\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\'\n\x06\x61ny_of\x18\x02 \x01(\x0b\x32\x15.langptune.v1.TextSetH\x00\x12*\n\x05range\x18\x03 \x01(\x0b\x32\x19.langptune.v1.NumberRangeH\x00\x12\x0e\n\x04\x66lag\x18\x04 \x01(\x08H\x00\x42\x06\n\x04test\"\x19\n\x07TextSet\x12\x0e\n\x06values\x18\x01 \x03(\t\"A\n\x0bNumberRange\x12\x10\n\x03min\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03max\x18\x02 \x01(\x01H\x01\x88\x01\x01\x42\x06\n\x04_minB\x06\n\x04_max\"y\n\x0bInteraction\x12 \n\x04item\x18\x01 \x01(\x0b\x32\x12.langptune.v1.Item\x12\x0e\n\x06rating\x18\x02 \x01(\x01\x12\x0e\n\x06review\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\":\n\x07History\x12/\n\x0cinteractions\x18\x01 \x03(\x0b\x32\x19.langptune.v1.Interaction\"P\n\x08Versions\x12\x17\n\x0f\x65ncoder_version\x18\x01 \x01(\t\x12\x17\n\x0f\x64\x65\x63oder_version\x18\x02 \x01(\t\x12\x12\n\nrelease_id\x18\x03 \x01(\t\"O\n\nRankedItem\x12 \n\x04item\x18\x01 \x01(\x0b\x32\x12.langptune.v1.Item\x12\x10\n\x08position\x18\x02 \x01(\x05\x12\r\n\x05score\x18\x03 \x01(\x01\"Z\n\x0eRankingMetrics\x12\x0c\n\x04ndcg\x18\x01 \x01(\x01\x12\x0e\n\x06recall\x18\x02 \x01(\x01\x12\x0b\n\x03mrr\x18\x03 \x01(\x01\x12\x0e\n\x06\x63utoff\x18\x04 \x01(\x05\x12\r\n\x05users\x18\x05 \x01(\x05\"E\n\tRejection\x12\r\n\x05index\x18\x01 \x01(\x03\x12\n\n\x02id\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'langptune.v1.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ITEM']._serialized_start=77
-  _globals['_ITEM']._serialized_end=234
-  _globals['_INTERACTION']._serialized_start=236
-  _globals['_INTERACTION']._serialized_end=357
-  _globals['_HISTORY']._serialized_start=359
-  _globals['_HISTORY']._serialized_end=417
-  _globals['_VERSIONS']._serialized_start=419
-  _globals['_VERSIONS']._serialized_end=499
-  _globals['_RANKEDITEM']._serialized_start=501
-  _globals['_RANKEDITEM']._serialized_end=580
-  _globals['_RANKINGMETRICS']._serialized_start=582
-  _globals['_RANKINGMETRICS']._serialized_end=672
-  _globals['_REJECTION']._serialized_start=674
-  _globals['_REJECTION']._serialized_end=743
+  _globals['_ITEM']._serialized_start=107
+  _globals['_ITEM']._serialized_end=309
+  _globals['_ITEMFILTER']._serialized_start=311
+  _globals['_ITEMFILTER']._serialized_end=408
+  _globals['_ITEMCONDITION']._serialized_start=411
+  _globals['_ITEMCONDITION']._serialized_end=550
+  _globals['_TEXTSET']._serialized_start=552
+  _globals['_TEXTSET']._serialized_end=577
+  _globals['_NUMBERRANGE']._serialized_start=579
+  _globals['_NUMBERRANGE']._serialized_end=644
+  _globals['_INTERACTION']._serialized_start=646
+  _globals['_INTERACTION']._serialized_end=767
+  _globals['_HISTORY']._serialized_start=769
+  _globals['_HISTORY']._serialized_end=827
+  _globals['_VERSIONS']._serialized_start=829
+  _globals['_VERSIONS']._serialized_end=909
+  _globals['_RANKEDITEM']._serialized_start=911
+  _globals['_RANKEDITEM']._serialized_end=990
+  _globals['_RANKINGMETRICS']._serialized_start=992
+  _globals['_RANKINGMETRICS']._serialized_end=1082
+  _globals['_REJECTION']._serialized_start=1084
+  _globals['_REJECTION']._serialized_end=1153
 # @@protoc_insertion_point(module_scope)

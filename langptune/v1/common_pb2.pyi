@@ -13,6 +13,7 @@ breaks, is INVALID_ARGUMENT everywhere.
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
@@ -38,6 +39,7 @@ class Item(_message.Message):
     CATEGORIES_FIELD_NUMBER: _builtins.int
     AVERAGE_RATING_FIELD_NUMBER: _builtins.int
     PRICE_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     """Identifier, unique in the catalogue. Required."""
     title: _builtins.str
@@ -52,6 +54,12 @@ class Item(_message.Message):
     def categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """From the widest to the narrowest; may be empty."""
 
+    @_builtins.property
+    def attributes(self) -> _struct_pb2.Struct:
+        """Further properties to filter by, such as {"year": 1999, "languages": ["en", "fr"]}; no model reads them. At most 64; a name
+        is 1 to 64 letters, digits and underscores, a letter first; a value is a text, a number, true or false, or up to 100 texts.
+        """
+
     def __init__(
         self,
         *,
@@ -61,10 +69,11 @@ class Item(_message.Message):
         categories: _abc.Iterable[_builtins.str] | None = ...,
         average_rating: _builtins.float | None = ...,
         price: _builtins.float | None = ...,
+        attributes: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_average_rating", b"_average_rating", "_price", b"_price", "average_rating", b"average_rating", "price", b"price"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_average_rating", b"_average_rating", "_price", b"_price", "attributes", b"attributes", "average_rating", b"average_rating", "price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_average_rating", b"_average_rating", "_price", b"_price", "average_rating", b"average_rating", "categories", b"categories", "description", b"description", "item_id", b"item_id", "price", b"price", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_average_rating", b"_average_rating", "_price", b"_price", "attributes", b"attributes", "average_rating", b"average_rating", "categories", b"categories", "description", b"description", "item_id", b"item_id", "price", b"price", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__average_rating: _TypeAlias = _typing.Literal["average_rating"]  # noqa: Y015
     _WhichOneofArgType__average_rating: _TypeAlias = _typing.Literal["_average_rating", b"_average_rating"]  # noqa: Y015
@@ -76,6 +85,131 @@ class Item(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__price) -> _WhichOneofReturnType__price | None: ...
 
 Global___Item: _TypeAlias = Item  # noqa: Y015
+
+@_typing.final
+class ItemFilter(_message.Message):
+    """Which items count. An empty filter passes every item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALL_FIELD_NUMBER: _builtins.int
+    NONE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def all(self) -> _containers.RepeatedCompositeFieldContainer[Global___ItemCondition]:
+        """All of these must hold; at most 32."""
+
+    @_builtins.property
+    def none(self) -> _containers.RepeatedCompositeFieldContainer[Global___ItemCondition]:
+        """None of these may hold; at most 32."""
+
+    def __init__(
+        self,
+        *,
+        all: _abc.Iterable[Global___ItemCondition] | None = ...,
+        none: _abc.Iterable[Global___ItemCondition] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "none", b"none"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ItemFilter: _TypeAlias = ItemFilter  # noqa: Y015
+
+@_typing.final
+class ItemCondition(_message.Message):
+    """A test of one field of an item. It does not hold for an item that lacks the field."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    ANY_OF_FIELD_NUMBER: _builtins.int
+    RANGE_FIELD_NUMBER: _builtins.int
+    FLAG_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """`categories`, `price`, `average_rating`, or an attribute that the decoder's settings declare filterable (`year` by default).
+    Any other is INVALID_ARGUMENT, and so is a test that does not fit the field's kind.
+    """
+    flag: _builtins.bool
+    """For true-or-false fields."""
+    @_builtins.property
+    def any_of(self) -> Global___TextSet:
+        """For text fields: the item has at least one of these, letter for letter."""
+
+    @_builtins.property
+    def range(self) -> Global___NumberRange:
+        """For number fields."""
+
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        any_of: Global___TextSet | None = ...,
+        range: Global___NumberRange | None = ...,
+        flag: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["any_of", b"any_of", "flag", b"flag", "range", b"range", "test", b"test"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["any_of", b"any_of", "field", b"field", "flag", b"flag", "range", b"range", "test", b"test"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_test: _TypeAlias = _typing.Literal["any_of", "range", "flag"]  # noqa: Y015
+    _WhichOneofArgType_test: _TypeAlias = _typing.Literal["test", b"test"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_test) -> _WhichOneofReturnType_test | None: ...
+
+Global___ItemCondition: _TypeAlias = ItemCondition  # noqa: Y015
+
+@_typing.final
+class TextSet(_message.Message):
+    """1 to 1,000 texts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TextSet: _TypeAlias = TextSet  # noqa: Y015
+
+@_typing.final
+class NumberRange(_message.Message):
+    """Both ends belong to the range; an absent end leaves it open, but one must be there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MIN_FIELD_NUMBER: _builtins.int
+    MAX_FIELD_NUMBER: _builtins.int
+    min: _builtins.float
+    max: _builtins.float
+    def __init__(
+        self,
+        *,
+        min: _builtins.float | None = ...,
+        max: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max", b"_max", "_min", b"_min", "max", b"max", "min", b"min"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max", b"_max", "_min", b"_min", "max", b"max", "min", b"min"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max: _TypeAlias = _typing.Literal["max"]  # noqa: Y015
+    _WhichOneofArgType__max: _TypeAlias = _typing.Literal["_max", b"_max"]  # noqa: Y015
+    _WhichOneofReturnType__min: _TypeAlias = _typing.Literal["min"]  # noqa: Y015
+    _WhichOneofArgType__min: _TypeAlias = _typing.Literal["_min", b"_min"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max) -> _WhichOneofReturnType__max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min) -> _WhichOneofReturnType__min | None: ...
+
+Global___NumberRange: _TypeAlias = NumberRange  # noqa: Y015
 
 @_typing.final
 class Interaction(_message.Message):

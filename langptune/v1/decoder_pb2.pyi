@@ -227,6 +227,7 @@ class RankRequest(_message.Message):
     DECODER_VERSION_FIELD_NUMBER: _builtins.int
     K_FIELD_NUMBER: _builtins.int
     EXCLUDE_ITEM_IDS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """The text to rank by: a profile, or a history written out."""
     decoder_version: _builtins.str
@@ -237,6 +238,10 @@ class RankRequest(_message.Message):
     def exclude_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Items that must not be returned (what the user has seen); at most 10,000."""
 
+    @_builtins.property
+    def filter(self) -> _common_pb2.ItemFilter:
+        """Which items may be returned."""
+
     def __init__(
         self,
         *,
@@ -244,10 +249,11 @@ class RankRequest(_message.Message):
         decoder_version: _builtins.str = ...,
         k: _builtins.int = ...,
         exclude_item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        filter: _common_pb2.ItemFilter | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoder_version", b"decoder_version", "exclude_item_ids", b"exclude_item_ids", "k", b"k", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoder_version", b"decoder_version", "exclude_item_ids", b"exclude_item_ids", "filter", b"filter", "k", b"k", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -289,6 +295,7 @@ class RankTargetsRequest(_message.Message):
     QUERIES_FIELD_NUMBER: _builtins.int
     DECODER_VERSION_FIELD_NUMBER: _builtins.int
     CUTOFF_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     decoder_version: _builtins.str
     cutoff: _builtins.int
     """Cutoff of the metrics, >= 1; 0 means the whole catalogue."""
@@ -296,16 +303,21 @@ class RankTargetsRequest(_message.Message):
     def queries(self) -> _containers.RepeatedCompositeFieldContainer[Global___TargetQuery]:
         """1 to 4,096 queries."""
 
+    @_builtins.property
+    def filter(self) -> _common_pb2.ItemFilter:
+        """Which items are ranked, for all queries. A target that it does not pass is INVALID_ARGUMENT."""
+
     def __init__(
         self,
         *,
         queries: _abc.Iterable[Global___TargetQuery] | None = ...,
         decoder_version: _builtins.str = ...,
         cutoff: _builtins.int = ...,
+        filter: _common_pb2.ItemFilter | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cutoff", b"cutoff", "decoder_version", b"decoder_version", "queries", b"queries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cutoff", b"cutoff", "decoder_version", b"decoder_version", "filter", b"filter", "queries", b"queries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -352,7 +364,7 @@ class RankTargetsResponse(_message.Message):
     CATALOGUE_SIZE_FIELD_NUMBER: _builtins.int
     decoder_version: _builtins.str
     catalogue_size: _builtins.int
-    """Items that were ranked, before exclusions."""
+    """Items that were ranked: all that the filter passes, before exclusions."""
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___TargetRanks]:
         """One per query, in order."""

@@ -5,7 +5,7 @@ Holds the very vectors that the index holds. Immutable: a change makes a new mat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,12 +53,30 @@ class Matrix:
         joined[[self._positions[item_ids[at]] for at in known]] = vectors[known]
         return Matrix(self.item_ids + [item_ids[at] for at in fresh], joined)
 
-    def ranks(self, queries: NDArray[np.float32], wanted: Sequence[TargetSet]) -> list[list[int]]:
-        """Per query [queries, dimensions] the exact ranks of its targets; `rank = 1 + #{i : sim_i > sim_target}`."""
+    def without(self, item_ids: Collection[str]) -> Matrix:
+        """A matrix that lacks these items."""
+        left = [at for at, item_id in enumerate(self.item_ids) if item_id not in item_ids]
+        return Matrix([self.item_ids[at] for at in left], self.vectors[left])
+
+    def mask(self, item_ids: Iterable[str]) -> NDArray[np.bool_]:
+        """[items], true for those named."""
+        chosen = np.zeros(len(self), dtype=np.bool_)
+        chosen[[self._positions[item_id] for item_id in item_ids if item_id in self._positions]] = True
+        return chosen
+
+    def ranks(
+        self, queries: NDArray[np.float32], wanted: Sequence[TargetSet], ranked: NDArray[np.bool_] | None = None
+    ) -> list[list[int]]:
+        """Per query [queries, dimensions] the exact ranks of its targets; `rank = 1 + #{i : sim_i > sim_target}`.
+
+        Only the items of the mask `ranked` [items] count, if it is given.
+        """
         rows = max(1, _BLOCK // max(1, len(self)))
         ranks: list[list[int]] = []
         for start in range(0, len(wanted), rows):
             similarities = queries[start : start + rows] @ self.vectors.T  # [rows, items]
+            if ranked is not None:
+                similarities[:, ~ranked] = -np.inf
             ranks += [
                 exact_ranks(row, sets.targets, sets.excluded)
                 for row, sets in zip(similarities, wanted[start : start + rows], strict=True)

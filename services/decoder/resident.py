@@ -60,25 +60,31 @@ class ResidentVersion:
 
     async def stale(self, catalogue: Catalogue) -> list[str]:
         """Ids of the items that must be embedded."""
-        indexed = await asyncio.to_thread(self.index.revisions)
-        return catalogue.stale(indexed, self._worker.recipe)
+        return catalogue.stale(await self.index.revisions(), self._worker.recipe)
 
     async def build(self, catalogue: Catalogue, item_ids: Sequence[str], progress: EmbedProgress) -> None:
         """Embed these items and write them to the index; the matrix is left to `refresh`."""
         for start in range(0, len(item_ids), _BUILD_BATCH):
-            items = await asyncio.to_thread(catalogue.get, item_ids[start : start + _BUILD_BATCH])
-            await asyncio.to_thread(self.index.put, await self.embed(items, progress))
+            items = await catalogue.get(item_ids[start : start + _BUILD_BATCH])
+            await self.index.put(await self.embed(items, progress))
         if item_ids:
-            await asyncio.to_thread(self.index.flush)
+            await self.index.flush()
+
+    async def prune(self, catalogue: Catalogue) -> None:
+        """Take out of the index what the catalogue no longer has."""
+        gone = [item_id for item_id in await self.index.revisions() if item_id not in catalogue]
+        if gone:
+            await self.index.delete(gone)
 
     async def refresh(self, catalogue: Catalogue) -> None:
         """Read the matrix from the index. Raises Unavailable when it does not hold the whole catalogue, item by item."""
-        item_ids, vectors = await asyncio.to_thread(self.index.vectors)
+        blocks = [block async for block in self.index.vectors()]
+        item_ids = [item_id for block, _ in blocks for item_id in block]
         if len(item_ids) != len(catalogue) or not all(item_id in catalogue for item_id in item_ids):
             log.error("index and catalogue differ", version=self.version, indexed=len(item_ids), catalogue=len(catalogue))
             raise Unavailable(f"the index of decoder version {self.version} is not complete", reason="INDEX_FAILED")
         if item_ids:
-            self.matrix = Matrix(item_ids, vectors)
+            self.matrix = Matrix(item_ids, np.concatenate([vectors for _, vectors in blocks]))
 
     async def embed(self, items: Sequence[Item], progress: EmbedProgress | None = None) -> list[Entry]:
         """The items as entries of this version's index."""
@@ -89,14 +95,19 @@ class ResidentVersion:
             for item, result in zip(items, embedded, strict=True)
         ]
 
-    def apply(self, entries: Sequence[Entry]) -> None:
-        """Write changed items to index and matrix. Blocks."""
-        self.index.put(entries)
+    async def apply(self, entries: Sequence[Entry]) -> None:
+        """Write changed items to index and matrix."""
+        await self.index.put(entries)
         vectors = np.array([entry.vector for entry in entries], dtype=np.float32)
         self.matrix = self.matrix.with_rows([entry.item.item_id for entry in entries], vectors)
+
+    async def remove(self, item_ids: Sequence[str]) -> None:
+        """Take items out of index and matrix."""
+        await self.index.delete(item_ids)
+        self.matrix = self.matrix.without(frozenset(item_ids))
 
     async def close(self) -> None:
         """Wait for the last user, then release everything."""
         await self._idle.wait()
         self._worker.close()
-        await asyncio.to_thread(self.index.close)
+        await self.index.close()

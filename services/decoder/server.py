@@ -12,6 +12,7 @@ from langptune.v1 import decoder_pb2, decoder_pb2_grpc
 from langptune.weights import WeightsStore
 from services.decoder.catalogue import Catalogue
 from services.decoder.decoder import Decoder
+from services.decoder.filters import FilterFields
 from services.decoder.index.edge import EdgeEngine
 from services.decoder.servicer import DecoderServicer
 from services.decoder.settings import DecoderSettings
@@ -36,14 +37,15 @@ class DecoderService:
         torch.set_num_threads(settings.torch_threads)
         store = WeightsStore(settings.weights_uri, settings.weights_cache)
         base = await asyncio.to_thread(store.ensure_base, "decoder", settings.embedding_model)
-        self._engine = await asyncio.to_thread(EdgeEngine, settings.decoder_data, settings.decoder_min_free_disk)
-        catalogue = Catalogue(await asyncio.to_thread(self._engine.open, CATALOGUE, 0))
+        fields = FilterFields(settings.decoder_filterable_fields)
+        self._engine = EdgeEngine(settings.decoder_data, settings.decoder_min_free_disk, fields.kinds)
+        catalogue = await Catalogue.load(await self._engine.open(CATALOGUE, 0))
         self._decoder = Decoder(catalogue, VersionPool(settings, store, self._engine, catalogue))
         async with self._decoder.versions.use(base.version):
-            decoder_pb2_grpc.add_DecoderServiceServicer_to_server(DecoderServicer(self._decoder, base.version), server)
+            decoder_pb2_grpc.add_DecoderServiceServicer_to_server(DecoderServicer(self._decoder, fields, base.version), server)
 
     async def stop(self) -> None:
         if self._decoder is not None:
             await self._decoder.close()
         if self._engine is not None:
-            self._engine.close()
+            await self._engine.close()

@@ -19,6 +19,10 @@ class DecoderSettings(ServiceSettings, WeightsSettings):
         ge=0,
         description="bytes that must be free on the disk of decoder_data; else imports and builds are refused",
     )
+    decoder_filterable_fields: dict[str, Literal["text", "number", "flag"]] = Field(
+        {"year": "number"},
+        description='item attributes that filters may name, each with its kind, as JSON: {"year": "number", "brand": "text"}',
+    )
     decoder_max_resident_versions: int = Field(
         4, ge=1, le=64, description="versions kept in memory; the one used longest ago leaves first, never one in use"
     )

@@ -122,7 +122,7 @@ class VersionPool:
         async with self._files[version]:
             if found is not None:
                 await found.close()
-            await asyncio.to_thread(self._engine.drop, _index_name(version))
+            await self._engine.drop(_index_name(version))
         log.info("version unloaded", version=version)
 
     def retire(self, found: ResidentVersion) -> None:
@@ -155,7 +155,7 @@ class VersionPool:
         model = await asyncio.to_thread(self._store.local_path, "decoder", version)
         worker = EmbeddingWorker(await asyncio.to_thread(Embedder.load, model, self._settings))
         try:
-            index = await asyncio.to_thread(self._engine.open, _index_name(version), worker.dimensions)
+            index = await self._engine.open(_index_name(version), worker.dimensions)
         except BaseException:
             worker.close()
             raise
@@ -182,6 +182,7 @@ class VersionPool:
             load.tell(min(embedded, total), total)
 
         load.tell(embedded, total)
+        await found.prune(self._catalogue)
         await found.build(self._catalogue, stale, progress)
         load.tell(total, total)
 

@@ -1,18 +1,19 @@
 """The embedded engine: the real Qdrant in this process (qdrant-edge-py), one shard folder per collection.
 
 The only place that knows qdrant-edge. It never calls `optimize`, which holds the interpreter for seconds to minutes, so search
-is a full scan (3-6 ms at 10,000 items). A folder has one opener at a time; a lock file sees to it. Every update goes through the
+is a full scan (3-6 ms at 10,000 items). A shard has one opener at a time; a lock file sees to it. Every update goes through the
 shard's write-ahead log. The engine maps its files into memory and dies of SIGBUS on a full disk, so free space is checked first.
 """
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import shutil
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import qdrant_edge as qdrant
@@ -21,50 +22,63 @@ from numpy.typing import NDArray
 
 from langptune.domain import Item
 from langptune.errors import FailedPrecondition, ResourceExhausted, Unavailable
-from services.decoder.documents import from_document, point_id, to_document
-from services.decoder.index.port import Entry, Hit, batches, in_stable_order
+from services.decoder.documents import FLAG_WORDS, from_document, point_id, to_document
+from services.decoder.index.filter import EVERYTHING, OWN_FIELDS, AnyOf, Between, Condition, FieldKind, ItemFilter, payload_key
+from services.decoder.index.port import Entry, Hit, Search, batches, in_stable_order
 
 log = structlog.get_logger(__name__)
 
 _REVISION = "revision"  # the payload's one field that is not the item's
 _WRITE_BATCH = 1_000  # points
 _SCAN_BATCH = 5_000  # points
+_LOCK_WAIT = 5.0  # seconds that a process which was told to end gets to let go of a shard
+_SCHEMA = {
+    "text": qdrant.PayloadSchemaType.Keyword,
+    "number": qdrant.PayloadSchemaType.Float,
+    "flag": qdrant.PayloadSchemaType.Keyword,
+}
 
 
 class EdgeEngine:
-    """Collections below `folder`. Raises FailedPrecondition when another process uses it or it cannot be made."""
+    """Collections below `folder`. Raises FailedPrecondition when the folder cannot be made."""
 
-    def __init__(self, folder: str | Path, min_free_disk: int = 0) -> None:
+    def __init__(self, folder: str | Path, min_free_disk: int = 0, fields: Mapping[str, FieldKind] = OWN_FIELDS) -> None:
         self._folder = Path(folder)
         self._min_free_disk = min_free_disk
+        self._fields = fields
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (self._folder / "lock").open("w")
         except OSError as error:
             raise FailedPrecondition(f"the folder {folder} cannot be used: {error.strerror}", reason="DATA_FOLDER") from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
-            raise FailedPrecondition(f"another decoder uses the folder {folder}", reason="DATA_FOLDER_IN_USE") from None
 
-    def open(self, name: str, dimensions: int) -> EdgeCollection:
+    async def open(self, name: str, dimensions: int) -> EdgeCollection:
+        """See the port. Raises FailedPrecondition when another process has it open."""
+        lock = await _lock(self._folder / f"{name}.lock")
+        try:
+            shard = await asyncio.to_thread(self._open, self._folder / name, dimensions)
+        except BaseException:
+            lock.close()
+            raise
+        return EdgeCollection(shard, lock, self._folder / name, self._min_free_disk)
+
+    async def drop(self, name: str) -> None:
         path = self._folder / name
-        with _engine_errors(f"open the index {name}"):
+        with await _lock(self._folder / f"{name}.lock"):
+            await asyncio.to_thread(_remove, path)
+            path.with_name(f"{name}.lock").unlink(missing_ok=True)
+
+    async def close(self) -> None:
+        """Nothing is held beside the open collections."""
+
+    def _open(self, path: Path, dimensions: int) -> qdrant.EdgeShard:
+        with _engine_errors(f"open the index {path.name}"):
             if not path.is_dir():
                 self._create(path, dimensions)
             shard = qdrant.EdgeShard.load(str(path))
-        return EdgeCollection(shard, path, self._min_free_disk)
-
-    def drop(self, name: str) -> None:
-        path = self._folder / name
-        if path.is_dir():
-            shutil.rmtree(path.with_name(f"{name}~dropped"), ignore_errors=True)
-            doomed = path.rename(path.with_name(f"{name}~dropped"))
-            shutil.rmtree(doomed)
-
-    def close(self) -> None:
-        self._lock.close()
+            keys = {payload_key(field, kind): _SCHEMA[kind] for field, kind in self._fields.items() if dimensions}
+            for key in sorted(keys.keys() - shard.info().payload_schema.keys()):
+                shard.update(qdrant.UpdateOperation.create_field_index(key, keys[key]))
+            return shard
 
     def _create(self, path: Path, dimensions: int) -> None:
         """Under another name first: a folder by the right name is complete."""
@@ -77,71 +91,95 @@ class EdgeEngine:
 
 
 class EdgeCollection:
-    """One open shard."""
+    """One open shard. The engine lets other threads run while it works, except where the module's text says so."""
 
-    def __init__(self, shard: qdrant.EdgeShard, path: Path, min_free_disk: int) -> None:
+    def __init__(self, shard: qdrant.EdgeShard, lock: IO[str], path: Path, min_free_disk: int) -> None:
         self._shard = shard
+        self._lock = lock
         self._path = path
         self._min_free_disk = min_free_disk
 
-    def put(self, entries: Sequence[Entry]) -> None:
-        require_free_disk(self._path, self._min_free_disk)
-        with _engine_errors("write items"):
-            for batch in batches(entries, _WRITE_BATCH):
-                self._shard.update(qdrant.UpdateOperation.upsert_points([_point(entry) for entry in batch]))
+    async def put(self, entries: Sequence[Entry]) -> None:
+        for batch in batches(entries, _WRITE_BATCH):
+            await asyncio.to_thread(self._put, batch)
 
-    def flush(self) -> None:
-        with _engine_errors("write items"):
-            self._shard.flush()
+    async def delete(self, item_ids: Sequence[str]) -> None:
+        def delete() -> None:
+            with _engine_errors("delete items"):
+                self._shard.update(qdrant.UpdateOperation.delete_points([point_id(item_id) for item_id in item_ids]))
 
-    def get(self, item_ids: Sequence[str]) -> list[Item]:
+        await asyncio.to_thread(delete)
+
+    async def flush(self) -> None:
+        with _engine_errors("write items"):
+            await asyncio.to_thread(self._shard.flush)
+
+    async def get(self, item_ids: Sequence[str]) -> list[Item]:
         with _engine_errors("read items"):
-            records = self._shard.retrieve([point_id(item_id) for item_id in item_ids], True, False)
+            wanted: list[qdrant.PointId] = [point_id(item_id) for item_id in item_ids]
+            records = await asyncio.to_thread(self._shard.retrieve, wanted, True, False)
         found = {item.item_id: item for item in (from_document(record.payload or {}) for record in records)}
         return [found[item_id] for item_id in item_ids if item_id in found]
 
-    def search(self, query: NDArray[np.float32], limit: int, exclude: Set[str]) -> list[Hit]:
-        hidden = qdrant.Filter(must_not=[qdrant.HasIdCondition({point_id(item_id) for item_id in exclude})]) if exclude else None
+    async def search(self, search: Search) -> list[Hit]:
+        where = _filter(search.where, search.exclude)
+        vector = search.vector.tolist()
 
-        def fetch(size: int) -> list[Hit]:
+        async def fetch(size: int) -> list[Hit]:
             request = qdrant.SearchRequest(
-                query=qdrant.Query.Nearest(query.tolist()),
+                query=qdrant.Query.Nearest(vector),
                 limit=size,
-                filter=hidden,
-                params=qdrant.SearchParams(exact=True),
+                filter=where,
+                params=qdrant.SearchParams(exact=search.exact),
                 with_payload=True,
+                with_vector=search.with_vectors,
             )
-            return [Hit(from_document(point.payload or {}), float(point.score)) for point in self._shard.search(request)]
+            return [_hit(point) for point in await asyncio.to_thread(self._shard.search, request)]
 
         with _engine_errors("search"):
-            return in_stable_order(fetch, limit)
+            return await in_stable_order(fetch, search)
 
-    def revisions(self) -> dict[str, str]:
-        return {record.payload["item_id"]: record.payload[_REVISION] for record in self._scan(vectors=False)}
+    async def matching(self, where: ItemFilter) -> list[str]:
+        return [record.payload["item_id"] async for block in self._scan(where=where) for record in block]
 
-    def vectors(self) -> tuple[list[str], NDArray[np.float32]]:
-        records = list(self._scan(vectors=True))
-        if not records:
-            return [], np.zeros((0, 0), dtype=np.float32)
-        return [record.payload["item_id"] for record in records], np.array([r.vector for r in records], dtype=np.float32)
+    async def revisions(self) -> dict[str, str]:
+        return {record.payload["item_id"]: record.payload[_REVISION] async for block in self._scan() for record in block}
 
-    def count(self) -> int:
+    async def vectors(self) -> AsyncIterator[tuple[list[str], NDArray[np.float32]]]:
+        async for block in self._scan(vectors=True):
+            yield (
+                [record.payload["item_id"] for record in block],
+                np.array([record.vector for record in block], dtype=np.float32),
+            )
+
+    async def count(self) -> int:
         with _engine_errors("count items"):
-            return int(self._shard.count(qdrant.CountRequest(exact=True)))
+            return int(await asyncio.to_thread(self._shard.count, qdrant.CountRequest(exact=True)))
 
-    def close(self) -> None:
+    async def close(self) -> None:
         with _engine_errors("close the index"):
-            self._shard.close()
+            await asyncio.to_thread(self._shard.close)
+        self._lock.close()
 
-    def _scan(self, *, vectors: bool) -> Iterator[Any]:
+    def _put(self, entries: Sequence[Entry]) -> None:
+        require_free_disk(self._path, self._min_free_disk)
+        with _engine_errors("write items"):
+            self._shard.update(qdrant.UpdateOperation.upsert_points([_point(entry) for entry in entries]))
+
+    async def _scan(self, *, where: ItemFilter = EVERYTHING, vectors: bool = False) -> AsyncIterator[list[Any]]:
         offset = None
         while True:
             request = qdrant.ScrollRequest(
-                offset=offset, limit=_SCAN_BATCH, with_payload=["item_id", _REVISION], with_vector=vectors
+                offset=offset,
+                limit=_SCAN_BATCH,
+                filter=_filter(where),
+                with_payload=["item_id", _REVISION],
+                with_vector=vectors,
             )
             with _engine_errors("read items"):
-                records, offset = self._shard.scroll(request)
-            yield from records
+                records, offset = await asyncio.to_thread(self._shard.scroll, request)
+            if records:
+                yield records
             if offset is None:
                 return
 
@@ -163,6 +201,55 @@ def _config(dimensions: int) -> qdrant.EdgeConfig:
 def _point(entry: Entry) -> qdrant.Point:
     payload = {**to_document(entry.item), _REVISION: entry.revision}
     return qdrant.Point(point_id(entry.item.item_id), {} if entry.vector is None else entry.vector.tolist(), payload)
+
+
+def _hit(point: qdrant.ScoredPoint) -> Hit:
+    vector = None if point.vector is None else np.array(point.vector, dtype=np.float32)
+    return Hit(from_document(point.payload or {}), float(point.score), vector)
+
+
+def _filter(where: ItemFilter, exclude: Set[str] = frozenset()) -> qdrant.Filter | None:
+    hidden = [qdrant.HasIdCondition({point_id(item_id) for item_id in exclude})] if exclude else []
+    if not where and not hidden:
+        return None
+    return qdrant.Filter(must=[*map(_condition, where.all)], must_not=[*map(_condition, where.none), *hidden])
+
+
+def _condition(condition: Condition) -> qdrant.FieldCondition:
+    if isinstance(condition, Between):
+        span = qdrant.RangeFloat(gte=condition.low, lte=condition.high)
+        return qdrant.FieldCondition(key=payload_key(condition.field, "number"), range=span)
+    if isinstance(condition, AnyOf):
+        return qdrant.FieldCondition(key=payload_key(condition.field, "text"), match=qdrant.MatchAny(list(condition.values)))
+    match = qdrant.MatchAny([FLAG_WORDS[condition.value]])
+    return qdrant.FieldCondition(key=payload_key(condition.field, "flag"), match=match)
+
+
+async def _lock(path: Path) -> IO[str]:
+    """An exclusive lock on the file, for as long as it is open. Raises FailedPrecondition while another process has it."""
+    lock = path.open("w")
+    loop = asyncio.get_running_loop()
+    end = loop.time() + _LOCK_WAIT
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if loop.time() >= end:
+                lock.close()
+                message = f"another decoder uses the folder {path.parent}"
+                raise FailedPrecondition(message, reason="DATA_FOLDER_IN_USE") from None
+            await asyncio.sleep(0.05)
+        else:
+            return lock
+
+
+def _remove(path: Path) -> None:
+    """Under another name first: a folder by the right name is complete."""
+    doomed = path.with_name(f"{path.name}~dropped")
+    shutil.rmtree(doomed, ignore_errors=True)
+    if path.is_dir():
+        path.rename(doomed)
+        shutil.rmtree(doomed)
 
 
 @contextmanager

@@ -1,19 +1,22 @@
-"""The index port: collections of items with or without vectors, searched exactly.
+"""The index port: collections of items with or without vectors, on whatever engine.
 
-All methods block; callers run them off the event loop. An engine raises typed errors only: ResourceExhausted when the disk is
-full, Unavailable for whatever else it fails at. Filters, and approximate search, are not here yet.
+An engine raises typed errors only: ResourceExhausted when the disk is full, Unavailable for whatever else it fails at. What
+filters may name is checked before they come here. Embedding is not here, nor which collection belongs to which version.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from langptune.domain import Item
+from services.decoder.index.filter import EVERYTHING, ItemFilter
+
+AnyT = TypeVar("AnyT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,68 +29,89 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Search:
+    """A question: the items nearest to a vector, from place `offset` (0 is the best) on."""
+
+    vector: NDArray[np.float32]  # [dimensions]
+    limit: int
+    offset: int = 0
+    where: ItemFilter = EVERYTHING
+    exclude: Set[str] = frozenset()  # item ids
+    exact: bool = True  # False: through the approximate graph, where the collection has one
+    with_vectors: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """One search result."""
 
     item: Item
     score: float  # dot product with the query
+    vector: NDArray[np.float32] | None = None  # [dimensions], when the search asked for it
 
 
 class Collection(Protocol):
-    """Items by id. Safe to search while it is written to; written to by one thread at a time."""
+    """Items by id. Safe to read while it is written to; written to by one task at a time."""
 
-    def put(self, entries: Sequence[Entry]) -> None:
+    async def put(self, entries: Sequence[Entry]) -> None:
         """Add or replace; what has returned survives a killed process."""
 
-    def flush(self) -> None:
-        """Have all that was put survive a power failure, too."""
+    async def delete(self, item_ids: Sequence[str]) -> None:
+        """Remove; unknown ids are ignored. As durable as `put`."""
 
-    def get(self, item_ids: Sequence[str]) -> list[Item]:
+    async def flush(self) -> None:
+        """Have all that was written survive a power failure, too."""
+
+    async def get(self, item_ids: Sequence[str]) -> list[Item]:
         """The known ones, in the order asked for."""
 
-    def search(self, query: NDArray[np.float32], limit: int, exclude: Set[str]) -> list[Hit]:
-        """The `limit` best items outside `exclude`, exactly; best first, equal scores in the order of their ids."""
+    async def search(self, search: Search) -> list[Hit]:
+        """Best first, equal scores in the order of their ids; fewer than `limit` when there are no more."""
 
-    def revisions(self) -> dict[str, str]:
-        """Item id to revision, for all items."""
+    async def matching(self, where: ItemFilter) -> list[str]:
+        """Ids of all items that pass, in the order of their points."""
 
-    def vectors(self) -> tuple[list[str], NDArray[np.float32]]:
-        """All item ids, and their vectors [items, dimensions] in the same order."""
+    async def revisions(self) -> dict[str, str]:
+        """Item id to revision, for all items, in the order of their points."""
 
-    def count(self) -> int:
+    def vectors(self) -> AsyncIterator[tuple[list[str], NDArray[np.float32]]]:
+        """All item ids and their vectors [items, dimensions], block by block, in the order of their points."""
+
+    async def count(self) -> int:
         """Number of items."""
 
-    def close(self) -> None:
-        """Release the files. Idempotent; nothing else may be called afterwards."""
+    async def close(self) -> None:
+        """Release it. Idempotent; nothing else may be called afterwards."""
 
 
 class Engine(Protocol):
     """Opens collections by name."""
 
-    def open(self, name: str, dimensions: int) -> Collection:
+    async def open(self, name: str, dimensions: int) -> Collection:
         """The collection `name`, created when it is not there; 0 dimensions for one without vectors."""
 
-    def drop(self, name: str) -> None:
+    async def drop(self, name: str) -> None:
         """Delete a collection that is not open. Idempotent."""
 
-    def close(self) -> None:
-        """Let another process take over; all collections are closed before."""
+    async def close(self) -> None:
+        """Release the engine; all collections are closed before."""
 
 
-def in_stable_order(fetch: Callable[[int], list[Hit]], limit: int) -> list[Hit]:
-    """The `limit` best of `fetch(n)` (the n best, equal scores in any order), equal scores in the order of their ids.
+async def in_stable_order(fetch: Callable[[int], Awaitable[list[Hit]]], search: Search) -> list[Hit]:
+    """Places offset..offset+limit of `fetch(n)` (the n best, equal scores in any order), equal scores in the order of their ids.
 
-    Fetches further for as long as the cut falls between equal scores, so that the cut is stable as well.
+    Fetches further for as long as the cut falls between equal scores, so that the cut, and with it every page, is stable.
     """
-    size = limit + 1
+    end = search.offset + search.limit
+    size = end + 1
     while True:
-        hits = fetch(size)
-        if len(hits) < size or hits[-1].score < hits[limit - 1].score:
-            return sorted(hits, key=lambda hit: (-hit.score, hit.item.item_id))[:limit]
+        hits = await fetch(size)
+        if len(hits) < size or hits[-1].score < hits[end - 1].score:
+            return sorted(hits, key=lambda hit: (-hit.score, hit.item.item_id))[search.offset : end]
         size *= 2
 
 
-def batches(entries: Sequence[Entry], size: int) -> Iterator[Sequence[Entry]]:
+def batches(entries: Sequence[AnyT], size: int) -> Iterator[Sequence[AnyT]]:
     """`entries` in runs of `size`."""
     for start in range(0, len(entries), size):
         yield entries[start : start + size]

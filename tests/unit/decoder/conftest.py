@@ -68,12 +68,12 @@ def open_bench(models: Models, settings: DecoderSettings, tmp_path: Path) -> Ope
         first = store.ensure_base("decoder", str(models.first)).version
         second = store.add(models.second, Manifest(version="second", kind="decoder", base_model=str(models.first))).version
         engine = EdgeEngine(chosen.decoder_data, chosen.decoder_min_free_disk)
-        catalogue = Catalogue(engine.open("catalogue", 0))
+        catalogue = await Catalogue.load(await engine.open("catalogue", 0))
         decoder = Decoder(catalogue, VersionPool(chosen, store, engine, catalogue))
         try:
             yield Bench(decoder, engine, store, (first, second))
         finally:
             await decoder.close()
-            engine.close()
+            await engine.close()
 
     return opened

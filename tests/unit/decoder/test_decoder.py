@@ -24,25 +24,25 @@ async def test_storing_is_idempotent_and_a_changed_item_is_embedded_again(
     async with open_bench() as bench:
         (first, _), decoder = bench.versions, bench.decoder
         async with decoder.versions.use(first) as version:
-            assert await decoder.store(items) == 30
+            assert await decoder.items.store(items) == 30
             before = version.matrix
-            assert await decoder.store(items) == 0
+            assert await decoder.items.store(items) == 0
             assert version.matrix is before
 
             changed = replace(items[3], title="dragon queen", price=None)
-            assert await decoder.store([*items[:3], changed]) == 1
-            assert decoder.catalogue.get([changed.item_id]) == [changed]
+            assert await decoder.items.store([*items[:3], changed]) == 1
+            assert await decoder.catalogue.get([changed.item_id]) == [changed]
             expected = Embedder.load(str(models.first), settings).embed([item_text(changed)])[0]
             place = version.matrix.position(changed.item_id)
             assert place is not None
             np.testing.assert_allclose(version.matrix.vectors[place], expected, atol=1e-6)
-            assert version.index.get([changed.item_id]) == [changed]
+            assert await version.index.get([changed.item_id]) == [changed]
 
 
 async def test_of_two_items_with_one_id_the_later_counts(open_bench: OpenBench) -> None:
     async with open_bench() as bench:
-        assert await bench.decoder.store([Item("a", "old"), Item("a", "new")]) == 1
-        assert bench.decoder.catalogue.get(["a"]) == [Item("a", "new")]
+        assert await bench.decoder.items.store([Item("a", "old"), Item("a", "new")]) == 1
+        assert await bench.decoder.catalogue.get(["a"]) == [Item("a", "new")]
 
 
 async def test_everything_is_there_after_reopening_without_embedding_again(
@@ -51,7 +51,7 @@ async def test_everything_is_there_after_reopening_without_embedding_again(
     items = random_items(40)
     query = [Query(random_text(1), ["i0007"])]
     async with open_bench() as bench:
-        await bench.decoder.store(items)
+        await bench.decoder.items.store(items)
         before = await bench.decoder.rank_targets(bench.versions[0], query, None)
     embedded: list[int] = []
     original = Embedder.embed
@@ -66,16 +66,18 @@ async def test_pages_cover_the_catalogue_once_in_the_order_of_ids(open_bench: Op
     items = random_items(25)
     async with open_bench() as bench:
         catalogue = bench.decoder.catalogue
-        await bench.decoder.store(reversed(items))
-        seen, after = [], ""
-        while True:
-            page, after = catalogue.page(after, 10)
+        await bench.decoder.items.store(reversed(items))
+        seen: list[Item] = []
+        more = True
+        while more:
+            page, more = await catalogue.page(seen[-1].item_id if seen else "", 10)
             seen += page
-            if not after:
-                break
         assert seen == items
-        assert catalogue.page("i0009", 10) == (items[10:20], "i0019")
-        assert catalogue.page("i0024", 10) == ([], "")
+        assert await catalogue.page("i0009", 10) == (items[10:20], True)
+        assert await catalogue.page("i0009x", 15) == (items[10:], False)  # the item may be gone by now
+        assert await catalogue.page("i0024", 10) == ([], False)
+        assert await bench.decoder.items.delete(["i0003", "nobody", "i0003"]) == 1
+        assert await catalogue.page("i0001", 2) == ([items[2], items[4]], True)
 
 
 async def test_rank_and_rank_targets_agree_with_each_other_and_with_brute_force(
@@ -89,7 +91,7 @@ async def test_rank_and_rank_targets_agree_with_each_other_and_with_brute_force(
     kept = [at for at in range(200) if at % 7]
     async with open_bench() as bench:
         decoder, version = bench.decoder, bench.versions[0]
-        await decoder.store(items)
+        await decoder.items.store(items)
         for seed in range(12):
             text = random_text(seed)
             ranking = await decoder.rank(version, text, 200, exclude)
@@ -111,9 +113,9 @@ async def test_rank_and_rank_targets_agree_with_each_other_and_with_brute_force(
 
 async def test_the_matrix_holds_the_vectors_of_the_index(open_bench: OpenBench) -> None:
     async with open_bench() as bench, bench.decoder.versions.use(bench.versions[0]) as version:
-        await bench.decoder.store(random_items(20))
-        await bench.decoder.store(random_items(40, seed=5)[10:])
-        item_ids, vectors = version.index.vectors()
+        await bench.decoder.items.store(random_items(20))
+        await bench.decoder.items.store(random_items(40, seed=5)[10:])
+        ((item_ids, vectors),) = [block async for block in version.index.vectors()]
         order = version.matrix.positions(item_ids)
         assert len(order) == len(version.matrix) == 40
         assert np.array_equal(version.matrix.vectors[order], vectors)
@@ -123,7 +125,7 @@ async def test_metrics_follow_from_the_ranks(open_bench: OpenBench) -> None:
     """The item's own text ranks it first: NDCG 1. Two targets at 1 and beyond the cutoff 1: recall 1/2, MRR 1, NDCG 1."""
     items = random_items(30)
     async with open_bench() as bench:
-        await bench.decoder.store(items)
+        await bench.decoder.items.store(items)
         own = item_text(items[4])
         (best,), _ = await bench.decoder.rank_targets(bench.versions[0], [Query(own, ["i0004"])], None)
         assert (best.ranks, best.quality.ndcg, best.quality.recall, best.quality.mrr) == ([1], 1.0, 1.0, 1.0)
@@ -143,7 +145,7 @@ async def test_metrics_follow_from_the_ranks(open_bench: OpenBench) -> None:
 )
 async def test_bad_targets_are_named(open_bench: OpenBench, query: Query, field: str, says: str) -> None:
     async with open_bench() as bench:
-        await bench.decoder.store(random_items(5))
+        await bench.decoder.items.store(random_items(5))
         with pytest.raises(InvalidArgument, match=says) as caught:
             await bench.decoder.rank_targets(bench.versions[0], [Query("fine", ["i0002"], ["nobody"]), query], None)
         assert caught.value.field == field
@@ -155,14 +157,14 @@ async def test_an_empty_catalogue_cannot_be_ranked_and_an_empty_text_can(open_be
             await bench.decoder.rank(bench.versions[0], "text", 3, [])
         with pytest.raises(FailedPrecondition, match="empty"):
             await bench.decoder.rank_targets(bench.versions[0], [Query("text", ["a"])], None)
-        await bench.decoder.store(random_items(5))
+        await bench.decoder.items.store(random_items(5))
         (result,), _ = await bench.decoder.rank_targets(bench.versions[0], [Query("", ["i0001"])], None)
         assert 1 <= result.ranks[0] <= 5
 
 
 async def test_an_unknown_version_is_not_found_and_leaves_nothing(open_bench: OpenBench) -> None:
     async with open_bench() as bench:
-        await bench.decoder.store(random_items(5))
+        await bench.decoder.items.store(random_items(5))
         with pytest.raises(NotFound, match="decoder version 'nope'"):
             await bench.decoder.rank("nope", "text", 3, [])
         assert bench.decoder.versions.resident() == []

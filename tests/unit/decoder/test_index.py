@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from langptune.domain import Item
 from langptune.errors import FailedPrecondition, ResourceExhausted, Unavailable
-from services.decoder.index import Collection, Engine, Entry
+from services.decoder.index import AnyOf, Between, Collection, Engine, Entry, Flag, ItemFilter, Search
+from services.decoder.index import edge as edge_module
 from services.decoder.index.edge import EdgeEngine
+from services.decoder.index.filter import OWN_FIELDS, Condition
 
-ENGINES: dict[str, Callable[[Path], Engine]] = {"edge": EdgeEngine}
+FIELDS = {**OWN_FIELDS, "year": "number", "languages": "text", "animated": "flag"}
+ENGINES: dict[str, Callable[[Path], Engine]] = {"edge": lambda folder: EdgeEngine(folder, fields=FIELDS)}
+
+OpenEngine = Callable[[], Engine]
 
 
 @pytest.fixture(params=sorted(ENGINES))
-def open_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Engine]:
+def open_engine(request: pytest.FixtureRequest, tmp_path: Path) -> OpenEngine:
     return lambda: ENGINES[request.param](tmp_path / "data")
 
 
+@asynccontextmanager
+async def opened(engine: Engine, name: str = "version-a.b:c", dimensions: int = 2) -> AsyncIterator[Collection]:
+    collection = await engine.open(name, dimensions)
+    try:
+        yield collection
+    finally:
+        await collection.close()
+
+
 @pytest.fixture
-def collection(open_engine: Callable[[], Engine]) -> Iterator[Collection]:
+async def collection(open_engine: OpenEngine) -> AsyncIterator[Collection]:
     engine = open_engine()
-    opened = engine.open("version-a.b:c", 2)
-    yield opened
-    opened.close()
-    engine.close()
+    async with opened(engine) as collection:
+        yield collection
+    await engine.close()
 
 
 def entry(item_id: str, x: float, y: float, title: str = "title") -> Entry:
@@ -38,82 +52,159 @@ def entry(item_id: str, x: float, y: float, title: str = "title") -> Entry:
 EAST = np.array([1.0, 0.0], dtype=np.float32)
 
 
-def ids(collection: Collection, limit: int, exclude: set[str] | None = None) -> list[str]:
-    return [hit.item.item_id for hit in collection.search(EAST, limit, exclude or set())]
+async def ids(collection: Collection, limit: int, exclude: frozenset[str] = frozenset(), offset: int = 0) -> list[str]:
+    hits = await collection.search(Search(EAST, limit, offset, exclude=exclude))
+    return [hit.item.item_id for hit in hits]
 
 
-def test_search_is_best_first_with_the_dot_product_as_score(collection: Collection) -> None:
-    collection.put([entry("low", 0.0, 1.0), entry("high", 1.0, 0.0), entry("middle", 0.6, 0.8)])
-    hits = collection.search(EAST, 3, set())
+async def all_vectors(collection: Collection) -> tuple[list[str], NDArray[np.float32]]:
+    blocks = [block async for block in collection.vectors()]
+    return [item_id for names, _ in blocks for item_id in names], np.concatenate([rows for _, rows in blocks])
+
+
+async def test_search_is_best_first_with_the_dot_product_as_score(collection: Collection) -> None:
+    await collection.put([entry("low", 0.0, 1.0), entry("high", 1.0, 0.0), entry("middle", 0.6, 0.8)])
+    hits = await collection.search(Search(EAST, 3))
     assert [(hit.item.item_id, hit.score) for hit in hits] == [("high", 1.0), ("middle", pytest.approx(0.6)), ("low", 0.0)]
+    assert [hit.vector for hit in hits] == [None] * 3
 
 
-def test_search_leaves_out_what_is_excluded_and_gives_fewer_than_asked_when_there_are_no_more(collection: Collection) -> None:
-    collection.put([entry("a", 1.0, 0.0), entry("b", 0.8, 0.6), entry("c", 0.6, 0.8)])
-    assert ids(collection, 10, {"a", "nobody"}) == ["b", "c"]
-    assert ids(collection, 10, {"a", "b", "c"}) == []
+async def test_search_brings_the_vectors_when_asked(collection: Collection) -> None:
+    await collection.put([entry("low", 0.0, 1.0), entry("high", 0.6, 0.8)])
+    hits = await collection.search(Search(EAST, 3, with_vectors=True))
+    assert np.array_equal([hit.vector for hit in hits], np.array([[0.6, 0.8], [0.0, 1.0]], dtype=np.float32))
 
 
-def test_equal_scores_stand_in_the_order_of_their_ids_also_at_the_cut(collection: Collection) -> None:
-    collection.put([entry(f"t{at:02d}", 0.6, 0.8) for at in reversed(range(50))] + [entry("best", 1.0, 0.0)])
-    assert ids(collection, 1) == ["best"]
-    assert ids(collection, 4) == ["best", "t00", "t01", "t02"]
-    assert ids(collection, 60) == ["best", *(f"t{at:02d}" for at in range(50))]
+async def test_search_leaves_out_what_is_excluded_and_gives_fewer_when_there_are_no_more(collection: Collection) -> None:
+    await collection.put([entry("a", 1.0, 0.0), entry("b", 0.8, 0.6), entry("c", 0.6, 0.8)])
+    assert await ids(collection, 10, frozenset({"a", "nobody"})) == ["b", "c"]
+    assert await ids(collection, 10, frozenset({"a", "b", "c"})) == []
 
 
-def test_putting_again_replaces(collection: Collection) -> None:
-    collection.put([entry("a", 1.0, 0.0, "old"), entry("b", 0.6, 0.8)])
-    collection.put([Entry(Item("a", "new", "text", ("x", "y"), 4.5, 0.0), "r2", np.array([0.0, 1.0], dtype=np.float32))])
-    assert collection.count() == 2
-    assert ids(collection, 2) == ["b", "a"]
-    assert collection.get(["a"]) == [Item("a", "new", "text", ("x", "y"), 4.5, 0.0)]
-    assert collection.revisions() == {"a": "r2", "b": "r1"}
+async def test_equal_scores_stand_in_the_order_of_their_ids_also_at_the_cut(collection: Collection) -> None:
+    await collection.put([entry(f"t{at:02d}", 0.6, 0.8) for at in reversed(range(50))] + [entry("best", 1.0, 0.0)])
+    assert await ids(collection, 1) == ["best"]
+    assert await ids(collection, 4) == ["best", "t00", "t01", "t02"]
+    assert await ids(collection, 60) == ["best", *(f"t{at:02d}" for at in range(50))]
 
 
-def test_get_keeps_the_order_asked_for_and_leaves_out_the_unknown(collection: Collection) -> None:
-    collection.put([entry("a", 1.0, 0.0), entry("b", 0.6, 0.8)])
-    assert [item.item_id for item in collection.get(["b", "nobody", "a"])] == ["b", "a"]
+async def test_pages_of_a_search_make_up_the_whole_also_between_equal_scores(collection: Collection) -> None:
+    await collection.put([entry(f"t{at:02d}", 0.6, 0.8) for at in range(30)] + [entry("best", 1.0, 0.0)])
+    pages = [await ids(collection, 7, offset=offset) for offset in range(0, 42, 7)]
+    assert [item_id for page in pages for item_id in page] == await ids(collection, 31)
+    assert [len(page) for page in pages] == [7, 7, 7, 7, 3, 0]
 
 
-def test_vectors_come_back_to_the_last_bit(collection: Collection) -> None:
+SHELF = [
+    Item("ant", "Ant", categories=("insect", "black"), price=1.0, attributes={"year": 1998.0, "animated": True}),
+    Item("bee", "Bee", categories=("insect",), price=2.5, average_rating=4.5, attributes={"languages": ("en", "fr")}),
+    Item("cat", "Cat", categories=("mammal", "black"), average_rating=2.0, attributes={"year": 2010.0, "languages": ("fr",)}),
+    Item("dog", "Dog", attributes={"animated": False, "year": 1998.0}),
+]
+FILTERS: list[tuple[list[Condition], list[Condition], list[str]]] = [
+    ([], [], ["ant", "bee", "cat", "dog"]),
+    ([AnyOf("categories", ("insect",))], [], ["ant", "bee"]),
+    ([AnyOf("categories", ("mammal", "black"))], [], ["ant", "cat"]),
+    ([AnyOf("categories", ("insect",)), AnyOf("categories", ("black",))], [], ["ant"]),
+    ([AnyOf("categories", ("Insect", "insec"))], [], []),  # letter for letter
+    ([], [AnyOf("categories", ("insect",))], ["cat", "dog"]),  # dog has none
+    ([Between("price", low=1.0)], [], ["ant", "bee"]),  # both ends belong to the range; no price is no match
+    ([Between("price", 1.0, 2.4)], [], ["ant"]),
+    ([], [Between("price", high=1.0)], ["bee", "cat", "dog"]),
+    ([Between("average_rating", high=4.5)], [], ["bee", "cat"]),
+    ([Between("year", 1998, 1998)], [], ["ant", "dog"]),
+    ([AnyOf("languages", ("fr", "de"))], [], ["bee", "cat"]),
+    ([Flag("animated", False)], [], ["dog"]),
+    ([], [Flag("animated", True)], ["bee", "cat", "dog"]),
+    ([Between("year", low=1990)], [AnyOf("categories", ("black",)), Flag("animated", True)], ["dog"]),
+]
+
+
+@pytest.mark.parametrize(("every", "none", "expected"), FILTERS)
+async def test_filters_mean_the_same_to_search_and_scan(
+    collection: Collection, every: list[Condition], none: list[Condition], expected: list[str]
+) -> None:
+    await collection.put([Entry(item, "r", EAST) for item in SHELF])
+    where = ItemFilter(tuple(every), tuple(none))
+    assert [hit.item for hit in await collection.search(Search(EAST, 9, where=where))] == [
+        item for item in SHELF if item.item_id in expected
+    ]
+    assert sorted(await collection.matching(where)) == expected
+    hits = await collection.search(Search(EAST, 9, where=where, exclude=frozenset({"ant", "bee"})))
+    assert [hit.item.item_id for hit in hits] == [item_id for item_id in expected if item_id in {"cat", "dog"}]
+
+
+async def test_putting_again_replaces(collection: Collection) -> None:
+    new = Item("a", "new", "text", ("x", "y"), 4.5, 0.0, {"year": 1999.0, "seen": True, "by": ("me", "you"), "to": "all"})
+    await collection.put([entry("a", 1.0, 0.0, "old"), entry("b", 0.6, 0.8)])
+    await collection.put([Entry(new, "r2", np.array([0.0, 1.0], dtype=np.float32))])
+    assert await collection.count() == 2
+    assert await ids(collection, 2) == ["b", "a"]
+    assert await collection.get(["a"]) == [new]
+    assert await collection.revisions() == {"a": "r2", "b": "r1"}
+
+
+async def test_what_is_deleted_is_gone(collection: Collection) -> None:
+    await collection.put([entry("a", 1.0, 0.0), entry("b", 0.6, 0.8), entry("c", 0.0, 1.0)])
+    await collection.delete(["b", "nobody"])
+    assert await ids(collection, 5) == ["a", "c"]
+    assert await collection.count() == 2
+    assert await collection.get(["b"]) == []
+    await collection.delete(["a", "c"])
+    assert await collection.revisions() == {}
+
+
+async def test_get_keeps_the_order_asked_for_and_leaves_out_the_unknown(collection: Collection) -> None:
+    await collection.put([entry("a", 1.0, 0.0), entry("b", 0.6, 0.8)])
+    assert [item.item_id for item in await collection.get(["b", "nobody", "a"])] == ["b", "a"]
+
+
+async def test_vectors_come_back_to_the_last_bit_and_every_scan_has_one_order(collection: Collection) -> None:
     rng = np.random.default_rng(0)
     given = rng.standard_normal((300, 2)).astype(np.float32)
-    collection.put([Entry(Item(f"i{at}", "t"), "r", row) for at, row in enumerate(given)])
-    item_ids, vectors = collection.vectors()
+    await collection.put([Entry(Item(f"i{at}", "t"), "r", row) for at, row in enumerate(given)])
+    item_ids, vectors = await all_vectors(collection)
     assert sorted(item_ids) == sorted(f"i{at}" for at in range(300))
     assert np.array_equal(vectors, given[[int(item_id[1:]) for item_id in item_ids]])
+    assert list(await collection.revisions()) == item_ids
+    assert await collection.matching(ItemFilter()) == item_ids
 
 
-def test_an_empty_collection_answers(collection: Collection) -> None:
-    assert (collection.count(), collection.revisions(), collection.get(["a"]), ids(collection, 3)) == (0, {}, [], [])
-    assert collection.vectors()[0] == []
+async def test_an_empty_collection_answers(collection: Collection) -> None:
+    assert (await collection.count(), await collection.revisions()) == (0, {})
+    assert (await collection.get(["a"]), await ids(collection, 3), await collection.matching(ItemFilter())) == ([], [], [])
+    assert [block async for block in collection.vectors()] == []
 
 
-def test_everything_is_there_after_reopening_and_collections_are_apart(open_engine: Callable[[], Engine]) -> None:
-    with (
-        closing(open_engine()) as engine,
-        closing(engine.open("items", 0)) as items,
-        closing(engine.open("vectors", 2)) as vectors,
-    ):
-        items.put([Entry(Item("a", "A"), "r1"), Entry(Item("b", "B"), "r2")])
-        vectors.put([entry("a", 1.0, 0.0)])
-        items.flush()
+async def test_everything_is_there_after_reopening_and_collections_are_apart(open_engine: OpenEngine) -> None:
+    engine = open_engine()
+    async with opened(engine, "items", 0) as items, opened(engine, "vectors", 2) as vectors:
+        await items.put([Entry(Item("a", "A"), "r1"), Entry(Item("b", "B"), "r2")])
+        await vectors.put([entry("a", 1.0, 0.0)])
+        await items.flush()
+    await engine.close()
 
-    with closing(open_engine()) as engine, closing(engine.open("items", 0)) as items:
-        assert items.revisions() == {"a": "r1", "b": "r2"}
-        assert items.get(["b"]) == [Item("b", "B")]
-        with closing(engine.open("vectors", 2)) as vectors:
-            assert vectors.count() == 1
-        engine.drop("vectors")
-        engine.drop("vectors")
-        with closing(engine.open("vectors", 3)) as vectors:
-            assert vectors.count() == 0
+    engine = open_engine()
+    async with opened(engine, "items", 0) as items:
+        assert await items.revisions() == {"a": "r1", "b": "r2"}
+        assert await items.get(["b"]) == [Item("b", "B")]
+        async with opened(engine, "vectors", 2) as vectors:
+            assert await vectors.count() == 1
+        await engine.drop("vectors")
+        await engine.drop("vectors")
+        async with opened(engine, "vectors", 3) as vectors:
+            assert await vectors.count() == 0
+    await engine.close()
 
 
-def test_a_folder_has_one_opener(tmp_path: Path) -> None:
-    with closing(EdgeEngine(tmp_path)), pytest.raises(FailedPrecondition, match="another decoder uses the folder"):
-        EdgeEngine(tmp_path)
-    EdgeEngine(tmp_path).close()
+async def test_a_shard_has_one_opener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge_module, "_LOCK_WAIT", 0.1)
+    engine = EdgeEngine(tmp_path)
+    async with opened(engine, "items"):
+        with pytest.raises(FailedPrecondition, match="another decoder uses the folder"):
+            await EdgeEngine(tmp_path).open("items", 2)
+    async with opened(EdgeEngine(tmp_path), "items"):
+        pass
 
 
 def test_a_data_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
@@ -122,24 +213,32 @@ def test_a_data_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
         EdgeEngine(tmp_path / "file")
 
 
-def test_a_collection_whose_making_was_interrupted_is_made_again(tmp_path: Path) -> None:
+async def test_a_collection_whose_making_was_interrupted_is_made_again(tmp_path: Path) -> None:
     (tmp_path / "items~partial" / "rubbish").mkdir(parents=True)
-    with closing(EdgeEngine(tmp_path)) as engine, closing(engine.open("items", 2)) as collection:
-        assert collection.count() == 0
+    async with opened(EdgeEngine(tmp_path), "items") as collection:
+        assert await collection.count() == 0
 
 
-def test_a_damaged_collection_is_a_typed_error_without_the_engines_words(tmp_path: Path) -> None:
+async def test_a_field_declared_later_can_be_filtered_by(tmp_path: Path) -> None:
+    async with opened(EdgeEngine(tmp_path), "items") as collection:
+        await collection.put([Entry(item, "r", EAST) for item in SHELF])
+    async with opened(EdgeEngine(tmp_path, fields=FIELDS), "items") as collection:
+        assert sorted(await collection.matching(ItemFilter((Between("year", 1998, 1998),)))) == ["ant", "dog"]
+
+
+async def test_a_damaged_collection_is_a_typed_error_without_the_engines_words(tmp_path: Path) -> None:
     (tmp_path / "items").mkdir()
-    with closing(EdgeEngine(tmp_path)) as engine, pytest.raises(Unavailable, match=r"^the item index failed to open"):
-        engine.open("items", 2)
+    with pytest.raises(Unavailable, match=r"^the item index failed to open"):
+        await EdgeEngine(tmp_path).open("items", 2)
 
 
-def test_a_disk_that_is_nearly_full_refuses_writes_and_still_reads(tmp_path: Path) -> None:
-    with closing(EdgeEngine(tmp_path)) as engine, closing(engine.open("items", 2)) as collection:
-        collection.put([entry("a", 1.0, 0.0)])
-    with closing(EdgeEngine(tmp_path, min_free_disk=1 << 60)) as engine, closing(engine.open("items", 2)) as collection:
+async def test_a_disk_that_is_nearly_full_refuses_writes_and_still_reads(tmp_path: Path) -> None:
+    async with opened(EdgeEngine(tmp_path), "items") as collection:
+        await collection.put([entry("a", 1.0, 0.0)])
+    engine = EdgeEngine(tmp_path, min_free_disk=1 << 60)
+    async with opened(engine, "items") as collection:
         with pytest.raises(ResourceExhausted, match="must stay free"):
-            collection.put([entry("b", 1.0, 0.0)])
-        assert ids(collection, 5) == ["a"]
+            await collection.put([entry("b", 1.0, 0.0)])
+        assert await ids(collection, 5) == ["a"]
         with pytest.raises(ResourceExhausted):
-            engine.open("other", 2)
+            await engine.open("other", 2)

@@ -34,7 +34,7 @@ async def test_a_new_version_is_built_from_the_catalogue_beside_the_old(
     async with open_bench(embed_batch_tokens=2_048) as bench:
         first, second = bench.versions
         async with bench.decoder.versions.use(first) as old:
-            await bench.decoder.store(items)
+            await bench.decoder.items.store(items)
             before = old.matrix
             told = [progress async for progress in bench.decoder.versions.load(second)]
             assert old.matrix is before
@@ -44,7 +44,7 @@ async def test_a_new_version_is_built_from_the_catalogue_beside_the_old(
         assert all(progress.total == 700 for progress in told)
         async with bench.decoder.versions.use(second) as new:
             assert len(new.matrix) == 700
-            assert new.index.get(["i0042"]) == [items[42]]
+            assert await new.index.get(["i0042"]) == [items[42]]
             expected = Embedder.load(str(models.second), settings).embed([item_text(items[42])])[0]
             np.testing.assert_allclose(new.matrix.vectors[new.matrix.positions(["i0042"])[0]], expected, atol=1e-6)
         assert [progress async for progress in bench.decoder.versions.load(second)] == []
@@ -54,13 +54,13 @@ async def test_imports_reach_every_version_in_memory_and_the_others_when_they_ar
     items = random_items(60)
     async with open_bench(decoder_max_resident_versions=1) as bench:
         (first, second), decoder = bench.versions, bench.decoder
-        await decoder.store(items[:20])
+        await decoder.items.store(items[:20])
         async with decoder.versions.use(first) as one, decoder.versions.use(second) as two:
-            await decoder.store(items[20:40])
+            await decoder.items.store(items[20:40])
             assert len(one.matrix) == len(two.matrix) == 40
         await decoder.rank(second, "text", 3, [])
         assert resident(bench) == [second]
-        await decoder.store(items[40:])
+        await decoder.items.store(items[40:])
         for version in (first, second, first):
             async with decoder.versions.use(version) as found:
                 assert sorted(found.matrix.item_ids) == [item.item_id for item in items]
@@ -69,7 +69,7 @@ async def test_imports_reach_every_version_in_memory_and_the_others_when_they_ar
 async def test_the_version_used_longest_ago_leaves_memory_and_comes_back(open_bench: OpenBench) -> None:
     async with open_bench(decoder_max_resident_versions=1) as bench:
         (first, second), decoder = bench.versions, bench.decoder
-        await decoder.store(random_items(10))
+        await decoder.items.store(random_items(10))
         before = await decoder.rank(first, random_text(0), 10, [])
         async with decoder.versions.use(first):
             await decoder.rank(second, "text", 3, [])
@@ -86,7 +86,7 @@ async def test_callers_share_one_load_and_it_goes_on_when_one_leaves(
     original = Embedder.load
     monkeypatch.setattr(Embedder, "load", lambda model, settings: (loads.append(model), original(model, settings))[1])
     async with open_bench() as bench:
-        await bench.decoder.store(random_items(50))
+        await bench.decoder.items.store(random_items(50))
 
         async def rank(text: str) -> None:
             await bench.decoder.rank(bench.versions[0], text, 3, [])
@@ -106,16 +106,16 @@ async def test_a_build_that_was_interrupted_goes_on_where_it_stopped(
     items = random_items(1_100)
     async with open_bench() as bench:
         decoder, (first, second) = bench.decoder, bench.versions
-        await decoder.store(items)
+        await decoder.items.store(items)
         writes = 0
         original = EdgeCollection.put
 
-        def put(self: EdgeCollection, entries: Sequence[Entry]) -> None:
+        async def put(self: EdgeCollection, entries: Sequence[Entry]) -> None:
             nonlocal writes
             writes += 1
             if writes == 2:
                 raise ResourceExhausted("the disk is full", retry_after=1.0)
-            original(self, entries)
+            await original(self, entries)
 
         with monkeypatch.context() as patch:
             patch.setattr(EdgeCollection, "put", put)
@@ -134,18 +134,18 @@ async def test_a_version_that_cannot_follow_an_import_leaves_and_catches_up(
 ) -> None:
     async with open_bench() as bench:
         decoder, version = bench.decoder, bench.versions[0]
-        await decoder.store(random_items(10))
+        await decoder.items.store(random_items(10))
         await decoder.rank(version, "text", 3, [])
         original = EdgeCollection.put
 
-        def put(self: EdgeCollection, entries: Sequence[Entry]) -> None:
+        async def put(self: EdgeCollection, entries: Sequence[Entry]) -> None:
             if entries[0].vector is not None:
                 raise ResourceExhausted("the disk is full", retry_after=1.0)
-            original(self, entries)
+            await original(self, entries)
 
         with monkeypatch.context() as patch:
             patch.setattr(EdgeCollection, "put", put)
-            assert await decoder.store([Item("new", "ghost train")]) == 1
+            assert await decoder.items.store([Item("new", "ghost train")]) == 1
         assert resident(bench) == []
         (found,), size = await decoder.rank_targets(version, [Query(item_text(Item("new", "ghost train")), ["new"])], None)
         assert (found.ranks, size) == ([1], 11)
@@ -153,7 +153,7 @@ async def test_a_version_that_cannot_follow_an_import_leaves_and_catches_up(
 
 async def test_another_token_limit_embeds_the_catalogue_again(open_bench: OpenBench) -> None:
     async with open_bench() as bench:
-        await bench.decoder.store(random_items(10))
+        await bench.decoder.items.store(random_items(10))
         async with bench.decoder.versions.use(bench.versions[0]) as found:
             before = found.matrix
     async with open_bench(embedder_max_tokens=10) as bench, bench.decoder.versions.use(bench.versions[0]) as found:
@@ -163,7 +163,7 @@ async def test_another_token_limit_embeds_the_catalogue_again(open_bench: OpenBe
 async def test_unloading_forgets_the_index_and_is_idempotent(open_bench: OpenBench, settings: DecoderSettings) -> None:
     async with open_bench() as bench:
         decoder, version = bench.decoder, bench.versions[1]
-        await decoder.store(random_items(10))
+        await decoder.items.store(random_items(10))
         before = await decoder.rank(version, random_text(2), 5, [])
         folder = Path(settings.decoder_data) / f"version-{version}"
         assert folder.is_dir()
@@ -178,12 +178,12 @@ async def test_unloading_forgets_the_index_and_is_idempotent(open_bench: OpenBen
 async def test_unloading_waits_for_the_last_user(open_bench: OpenBench) -> None:
     async with open_bench() as bench:
         decoder, version = bench.decoder, bench.versions[0]
-        await decoder.store(random_items(10))
+        await decoder.items.store(random_items(10))
         async with decoder.versions.use(version) as found:
             unloading = asyncio.create_task(decoder.versions.unload(version))
             await asyncio.sleep(0.05)
             assert not unloading.done()
-            assert found.index.count() == 10
+            assert await found.index.count() == 10
         await asyncio.wait_for(unloading, 5)
 
 
@@ -202,11 +202,11 @@ async def test_an_import_while_a_version_is_being_built_is_not_lost(
         return original(self, texts)
 
     async with open_bench() as bench:
-        await bench.decoder.store(random_items(20))
+        await bench.decoder.items.store(random_items(20))
         monkeypatch.setattr(Embedder, "embed", embed)
         ranking = asyncio.create_task(bench.decoder.rank(bench.versions[1], "text", 100, []))
         await building.wait()
-        await bench.decoder.store(random_items(40, seed=9)[15:])  # five of the old ones changed, 20 are new
+        await bench.decoder.items.store(random_items(40, seed=9)[15:])  # five of the old ones changed, 20 are new
         stored.set()
         found = {hit.item.item_id: hit.item for hit in (await ranking).hits}
         expected = {item.item_id: item for item in [*random_items(20)[:15], *random_items(40, seed=9)[15:]]}

@@ -1,0 +1,43 @@
+"""The versions' part of DecoderService: load, unload, list."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import grpc
+
+from langptune.convert import check_id
+from langptune.v1 import decoder_pb2, decoder_pb2_grpc
+from services.decoder.decoder import Decoder
+
+
+class VersionServicer(decoder_pb2_grpc.DecoderServiceServicer):
+    """One method per RPC; protos/langptune/v1/decoder.proto says what each promises."""
+
+    def __init__(self, decoder: Decoder, base_version: str) -> None:
+        self._decoder = decoder
+        self._base_version = base_version
+
+    async def LoadDecoderVersion(  # noqa: N802  # the method's name in the proto, as with those below
+        self, request: decoder_pb2.LoadDecoderVersionRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[decoder_pb2.LoadDecoderVersionResponse]:
+        version = check_id("decoder_version", request.decoder_version)
+        async for progress in self._decoder.versions.load(version):
+            yield decoder_pb2.LoadDecoderVersionResponse(embedded=progress.embedded, total=progress.total)
+        total = len(self._decoder.catalogue)
+        yield decoder_pb2.LoadDecoderVersionResponse(embedded=total, total=total, done=True)
+
+    async def UnloadDecoderVersion(  # noqa: N802
+        self, request: decoder_pb2.UnloadDecoderVersionRequest, context: grpc.aio.ServicerContext
+    ) -> decoder_pb2.UnloadDecoderVersionResponse:
+        await self._decoder.versions.unload(check_id("decoder_version", request.decoder_version))
+        return decoder_pb2.UnloadDecoderVersionResponse()
+
+    async def ListDecoderVersions(  # noqa: N802
+        self, request: decoder_pb2.ListDecoderVersionsRequest, context: grpc.aio.ServicerContext
+    ) -> decoder_pb2.ListDecoderVersionsResponse:
+        versions = [
+            decoder_pb2.DecoderVersion(decoder_version=found.version, items=len(found.matrix), dimensions=found.dimensions)
+            for found in self._decoder.versions.resident()
+        ]
+        return decoder_pb2.ListDecoderVersionsResponse(decoder_versions=versions, base_decoder_version=self._base_version)
