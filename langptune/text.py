@@ -8,6 +8,7 @@ Tokenisation is not here: callers pass a function that counts tokens.
 from __future__ import annotations
 
 import hashlib
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,9 @@ TEMPLATE_HASH = hashlib.sha256(
 DEFAULT_DOMAIN = "movies and TV shows"
 
 OverLength = Literal["truncate", "drop"]
+
+# A line, or a part of one up to a full stop and the like with white space and no small letter behind it.
+_SENTENCE = re.compile(r"\S.*?(?:[.!?…]+[\"'”’)\]]*(?=\s+[^a-z\s]|\s*$)|$)", re.MULTILINE)
 
 
 def item_text(item: Item) -> str:
@@ -57,6 +61,11 @@ def history_text(history: Sequence[Interaction]) -> str:
 def prompt_text(history: Sequence[Interaction], domain: str = DEFAULT_DOMAIN) -> str:
     """The whole user message for the profile encoder: one instruction paragraph, then D(h)."""
     return INSTRUCTION_TEMPLATE.format(domain=domain) + ENTRY_SEPARATOR + history_text(history)
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a profile in reading order, each a piece of `text`; what lies between them is white space."""
+    return _SENTENCE.findall(text)
 
 
 @dataclass(frozen=True, slots=True)

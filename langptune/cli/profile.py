@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.panel import Panel
@@ -20,7 +20,7 @@ from langptune.cli.output import DEFAULT_GATEWAY, MAX_SEED, GatewayOption, JsonO
 from langptune.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
 
 if TYPE_CHECKING:
-    from langptune.client import LangPTune, Profile
+    from langptune.client import DiffPart, LangPTune, Preview, Profile, ProfilePage
 
 app = typer.Typer(no_args_is_help=True, help="A user's profile. Example: langptune profile get user-00007")
 UserArgument = Annotated[str, typer.Argument(help="User id.")]
@@ -28,11 +28,11 @@ UserArgument = Annotated[str, typer.Argument(help="User id.")]
 
 @app.command()
 def get(user: UserArgument, gateway: GatewayOption = DEFAULT_GATEWAY, as_json: JsonOption = False) -> None:
-    """Show the profile as it is now.
+    """Show the profile as it is now, with the suggestion and the marks beside it.
 
     Example: langptune profile get user-00007
     """
-    _show(gateway, lambda client: client.get_profile(user), as_json)
+    _show_page(gateway, lambda client: client.get_profile_page(user), as_json)
 
 
 @app.command()
@@ -45,10 +45,131 @@ def refresh(
 ) -> None:
     """Have the encoder write a new profile from the user's history.
 
+    A profile that the user has edited stays; what was written is then laid beside it as a suggestion.
+
     Example: langptune profile refresh user-00007
     """
+
+    async def work(client: LangPTune) -> ProfilePage:
+        await client.refresh_profile(user, overwrite_edited=overwrite_edited, seed=seed)
+        return await client.get_profile_page(user)
+
     with messages.status("Writing ..."):
-        _show(gateway, lambda client: client.refresh_profile(user, overwrite_edited=overwrite_edited, seed=seed), as_json)
+        _show_page(gateway, work, as_json)
+
+
+@app.command()
+def preview(
+    user: UserArgument,
+    text: Annotated[str, typer.Argument(help="The text to try.")],
+    k: Annotated[int, typer.Option("-k", "--count", min=1, max=100, help="How many items.")] = 10,
+    gateway: GatewayOption = DEFAULT_GATEWAY,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the ranking that a text would give, and how far each item would move. Nothing is saved.
+
+    Example: langptune profile preview user-00007 "Slow westerns, no horror."
+    """
+
+    async def work() -> Preview:
+        async with connect(gateway) as client:
+            return await client.preview(user, text, k)
+
+    found = run(work())
+    if as_json:
+        print_json(found)
+        return
+    console.print(preview_table(found))
+
+
+def preview_table(found: Preview) -> Table:
+    """Places by the text, places now, and what leaves."""
+    table = Table()
+    for column in ("would be", "is", "item"):
+        table.add_column(column, justify="left" if column == "item" else "right")
+    for place in (*found.items, *found.leaving):
+        table.add_row(str(place.position), str(place.previous_position or "-"), Text(place.item.title))
+    return table
+
+
+@app.command()
+def accept(
+    user: UserArgument,
+    text: Annotated[str, typer.Option(help="Text merged from both, in place of the suggestion's.")] = "",
+    gateway: GatewayOption = DEFAULT_GATEWAY,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the suggestion the profile.
+
+    Example: langptune profile accept user-00007
+    """
+
+    async def work(client: LangPTune) -> Profile:
+        current = await client.get_profile(user)
+        return await client.accept_profile_suggestion(user, etag=current.etag, merged_text=text)
+
+    _show(gateway, work, as_json)
+
+
+@app.command()
+def dismiss(user: UserArgument, gateway: GatewayOption = DEFAULT_GATEWAY, as_json: JsonOption = False) -> None:
+    """Forget the suggestion.
+
+    Example: langptune profile dismiss user-00007
+    """
+
+    async def work(client: LangPTune) -> Profile:
+        await client.dismiss_profile_suggestion(user)
+        return await client.get_profile(user)
+
+    _show(gateway, work, as_json)
+
+
+@app.command()
+def mark(
+    user: UserArgument,
+    sentence: Annotated[str, typer.Argument(help="A sentence of the profile, as it stands there.")],
+    as_: Annotated[Literal["pinned", "not_true", "none"], typer.Option("--as", help="What to say of it.")],
+    gateway: GatewayOption = DEFAULT_GATEWAY,
+    as_json: JsonOption = False,
+) -> None:
+    """Pin a sentence, call it not true (it leaves the profile), or take its mark back (none). Later refreshes heed it.
+
+    Example: langptune profile mark user-00007 "The user dislikes horror." --as not_true
+    """
+
+    from langptune.client import SentenceMark
+
+    async def work(client: LangPTune) -> Profile:
+        current = await client.get_profile(user)
+        return await client.mark_profile_sentence(user, sentence, SentenceMark(as_), etag=current.etag)
+
+    _show(gateway, work, as_json)
+
+
+@app.command()
+def diff(
+    user: UserArgument,
+    before: Annotated[int, typer.Argument(min=1, help="Revision to start from.")],
+    after: Annotated[int, typer.Argument(min=1, help="Revision to arrive at.")],
+    gateway: GatewayOption = DEFAULT_GATEWAY,
+    as_json: JsonOption = False,
+) -> None:
+    """What changed between two revisions, word by word: taken out in red, put in in green.
+
+    Example: langptune profile diff user-00007 1 2
+    """
+
+    async def work() -> tuple[DiffPart, ...]:
+        async with connect(gateway) as client:
+            return await client.diff_profile_revisions(user, before, after)
+
+    parts = run(work())
+    if as_json:
+        print_json(parts)
+        return
+    styles = {"kept": "", "removed": "red strike", "added": "green underline"}
+    console.print(Text.assemble(*((part.text, styles[part.kind.value]) for part in parts)))
 
 
 @app.command()
@@ -120,7 +241,30 @@ def _show(gateway: str, work: Callable[[LangPTune], Awaitable[Profile]], as_json
     profile = run(body())
     if as_json:
         print_json(profile)
+    else:
+        _print(profile)
+
+
+def _show_page(gateway: str, work: Callable[[LangPTune], Awaitable[ProfilePage]], as_json: bool) -> None:
+    async def body() -> ProfilePage:
+        async with connect(gateway) as client:
+            return await work(client)
+
+    page = run(body())
+    if as_json:
+        print_json(page)
         return
+    _print(page.profile)
+    if page.suggestion:
+        wrote = (
+            f"by release {page.suggestion.versions.release_id}: take it with `langptune profile accept {page.profile.user_id}`"
+        )
+        console.print(Panel(Text(page.suggestion.text), title="Suggestion", subtitle=wrote))
+    for sentence, mark in page.marks.items():
+        console.print(Text(f"{mark.value.replace('_', ' ')}: {sentence}"))
+
+
+def _print(profile: Profile) -> None:
     origin = f"{profile.origin.value} under release {profile.versions.release_id or '-'}"
     console.print(Panel(Text(profile.text), title=f"{profile.user_id}, revision {profile.revision}", subtitle=origin))
 

@@ -54,6 +54,38 @@ def profile(message: gateway_pb2.Profile) -> values.Profile:
     )
 
 
+def profile_page(message: gateway_pb2.GetProfileResponse) -> values.ProfilePage:
+    marks = {
+        each.sentence: values.SentenceMark(_short(gateway_pb2.SentenceMark.Name(each.mark), "SENTENCE_MARK_"))
+        for each in message.marks
+    }
+    suggestion = _suggestion(message.suggestion) if message.HasField("suggestion") else None
+    return values.ProfilePage(profile(message.profile), suggestion, marks)
+
+
+def _suggestion(message: gateway_pb2.ProfileSuggestion) -> values.ProfileSuggestion:
+    return values.ProfileSuggestion(message.text, versions(message.versions), _time(message.create_time), message.interactions)
+
+
+def diff_part(message: gateway_pb2.DiffPart) -> values.DiffPart:
+    return values.DiffPart(values.DiffKind(_short(gateway_pb2.DiffKind.Name(message.kind), "DIFF_KIND_")), message.text)
+
+
+def preview(message: gateway_pb2.PreviewResponse) -> values.Preview:
+    return values.Preview(
+        items=tuple(map(_previewed, message.items)),
+        leaving=tuple(map(_previewed, message.leaving)),
+        basis=values.RankingBasis(_short(gateway_pb2.RankingBasis.Name(message.basis), "RANKING_BASIS_")),
+        versions=versions(message.versions),
+        profile_revision=message.profile_revision,
+    )
+
+
+def _previewed(message: gateway_pb2.PreviewedItem) -> values.PreviewedItem:
+    item = item_from_catalogue(message.item)
+    return values.PreviewedItem(item, message.position, message.previous_position, message.score)
+
+
 def rejections(messages: Iterable[common_pb2.Rejection]) -> tuple[values.Rejection, ...]:
     return tuple(values.Rejection(each.index, each.id, each.field, each.reason) for each in messages)
 

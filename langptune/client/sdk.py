@@ -15,14 +15,18 @@ from typing import Any, Self
 from langptune.client import convert
 from langptune.client.chunks import Progress, interaction_requests, item_requests
 from langptune.client.values import (
+    DiffPart,
     ImportedInteractions,
     ImportedItems,
     NewInteraction,
+    Preview,
     Profile,
+    ProfilePage,
     Published,
     Recommendation,
     Recorded,
     Release,
+    SentenceMark,
     TrainingEvent,
     TrainingJob,
     TrainingSpec,
@@ -93,12 +97,22 @@ class LangPTune:
         request = gateway_pb2.RecommendRequest(user_id=user_id, k=k)
         return convert.recommendation(await self._recommendations.Recommend(request, timeout=timeout))
 
+    async def preview(self, user_id: str, text: str, k: int = 10, *, timeout: float | None = None) -> Preview:
+        """The ranking by an unsaved text, and how far each item would move; nothing is stored."""
+        request = gateway_pb2.PreviewRequest(user_id=user_id, text=text, k=k)
+        return convert.preview(await self._recommendations.Preview(request, timeout=timeout))
+
     # Profiles
 
     async def get_profile(self, user_id: str, *, timeout: float | None = None) -> Profile:
         """The current revision. Raises NotFound when the user has no profile yet."""
         request = gateway_pb2.GetProfileRequest(user_id=user_id)
         return convert.profile((await self._profiles.GetProfile(request, timeout=timeout)).profile)
+
+    async def get_profile_page(self, user_id: str, *, timeout: float | None = None) -> ProfilePage:
+        """The current revision with the suggestion and the marks beside it. Raises NotFound as `get_profile`."""
+        request = gateway_pb2.GetProfileRequest(user_id=user_id)
+        return convert.profile_page(await self._profiles.GetProfile(request, timeout=timeout))
 
     async def update_profile(self, user_id: str, text: str, *, etag: str = "", timeout: float | None = None) -> Profile:
         """Replace the text by the user's own words; `etag` is that of the revision that was read, empty where there is none.
@@ -116,13 +130,42 @@ class LangPTune:
         seed: int | None = None,
         timeout: float | None = REFRESH_TIMEOUT,
     ) -> Profile:
-        """Have the encoder write a new profile from the user's history.
+        """Have the encoder write from the user's history; returns the profile as it is now.
 
-        Raises NotFound without a history, FailedPrecondition (reason PROFILE_EDITED) for a profile that the user has edited
-        unless `overwrite_edited`, Aborted when the profile was changed meanwhile, Unavailable while the encoder is down.
+        A profile that the user has edited stays as it is unless `overwrite_edited`: what was written lies beside it as the
+        suggestion (`get_profile_page`). Raises NotFound without a history, Aborted when the profile was changed meanwhile,
+        Unavailable while the encoder is down.
         """
         request = gateway_pb2.RefreshProfileRequest(user_id=user_id, overwrite_edited=overwrite_edited, seed=seed)
         return convert.profile((await self._profiles.RefreshProfile(request, timeout=timeout)).profile)
+
+    async def accept_profile_suggestion(
+        self, user_id: str, *, etag: str, merged_text: str = "", timeout: float | None = None
+    ) -> Profile:
+        """The suggestion, or `merged_text` in its place, becomes the profile. Raises NotFound, else as `update_profile`."""
+        request = gateway_pb2.AcceptProfileSuggestionRequest(user_id=user_id, etag=etag, merged_text=merged_text)
+        return convert.profile((await self._profiles.AcceptProfileSuggestion(request, timeout=timeout)).profile)
+
+    async def dismiss_profile_suggestion(self, user_id: str, *, timeout: float | None = None) -> None:
+        """Forget the suggestion, if there is one."""
+        request = gateway_pb2.DismissProfileSuggestionRequest(user_id=user_id)
+        await self._profiles.DismissProfileSuggestion(request, timeout=timeout)
+
+    async def mark_profile_sentence(
+        self, user_id: str, sentence: str, mark: SentenceMark, *, etag: str, timeout: float | None = None
+    ) -> Profile:
+        """Pin a sentence, call it not true (it leaves the profile at once), or take its mark back. Raises as `update_profile`."""
+        value = gateway_pb2.SentenceMark.Value(f"SENTENCE_MARK_{mark.name}")
+        request = gateway_pb2.MarkProfileSentenceRequest(user_id=user_id, sentence=sentence, mark=value, etag=etag)
+        return convert.profile((await self._profiles.MarkProfileSentence(request, timeout=timeout)).profile)
+
+    async def diff_profile_revisions(
+        self, user_id: str, from_revision: int, to_revision: int, *, timeout: float | None = None
+    ) -> tuple[DiffPart, ...]:
+        """What changed, word by word, in reading order. Raises NotFound for a revision that is not kept."""
+        request = gateway_pb2.DiffProfileRevisionsRequest(user_id=user_id, from_revision=from_revision, to_revision=to_revision)
+        response = await self._profiles.DiffProfileRevisions(request, timeout=timeout)
+        return tuple(map(convert.diff_part, response.parts))
 
     async def list_profile_revisions(self, user_id: str, *, page_size: int = 20) -> AsyncIterator[Profile]:
         """All kept revisions, newest first. Raises NotFound when the user has no profile."""

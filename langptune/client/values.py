@@ -54,6 +54,7 @@ class ProfileOrigin(StrEnum):
     GENERATED = "generated"
     EDITED = "edited"
     RESTORED = "restored"
+    SUGGESTED = "suggested"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,70 @@ class Profile:
     versions: Versions  # that wrote it; for edited text those that were live
     create_time_ms: int
     interactions: int  # that the text was written from; 0 for edited text
+
+
+class SentenceMark(StrEnum):
+    """What a user says of a sentence."""
+
+    PINNED = "pinned"  # it stays when the profile is written again
+    NOT_TRUE = "not_true"  # it is left out when the profile is written again
+    NONE = "none"  # no mark any more
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileSuggestion:
+    """What the encoder would write now, beside a profile in the user's own words."""
+
+    text: str
+    versions: Versions  # that wrote it
+    create_time_ms: int
+    interactions: int  # that it was written from
+
+
+@dataclass(frozen=True, slots=True)
+class ProfilePage:
+    """A profile with what lies beside it."""
+
+    profile: Profile
+    suggestion: ProfileSuggestion | None
+    marks: Mapping[str, SentenceMark]  # by sentence
+
+
+class DiffKind(StrEnum):
+    """What became of a piece of text."""
+
+    KEPT = "kept"
+    REMOVED = "removed"
+    ADDED = "added"
+
+
+@dataclass(frozen=True, slots=True)
+class DiffPart:
+    """Neighbouring words with the same fate."""
+
+    kind: DiffKind
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewedItem:
+    """An item under an unsaved text and as it is now."""
+
+    item: Item
+    position: int  # by the unsaved text; 1 is best
+    previous_position: int  # now; 0 when there is nothing to compare with
+    score: float  # cosine similarity with the unsaved text; 0.0 for an item that leaves
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What an edit would do."""
+
+    items: tuple[PreviewedItem, ...]  # best first, by the unsaved text
+    leaving: tuple[PreviewedItem, ...]  # among the first now, and no longer
+    basis: RankingBasis  # what the ranking comes from now
+    versions: Versions
+    profile_revision: int  # that the text was held against; 0 without a profile
 
 
 @dataclass(frozen=True, slots=True)

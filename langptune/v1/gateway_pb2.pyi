@@ -60,6 +60,8 @@ class _ProfileOriginEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Profile
     """Written by the user."""
     PROFILE_ORIGIN_RESTORED: _ProfileOrigin.ValueType  # 3
     """An old revision made current again."""
+    PROFILE_ORIGIN_SUGGESTED: _ProfileOrigin.ValueType  # 4
+    """Written by the encoder and accepted by the user, perhaps merged with the user's own words."""
 
 class ProfileOrigin(_ProfileOrigin, metaclass=_ProfileOriginEnumTypeWrapper):
     """Where the text of a profile comes from."""
@@ -71,7 +73,55 @@ PROFILE_ORIGIN_EDITED: ProfileOrigin.ValueType  # 2
 """Written by the user."""
 PROFILE_ORIGIN_RESTORED: ProfileOrigin.ValueType  # 3
 """An old revision made current again."""
+PROFILE_ORIGIN_SUGGESTED: ProfileOrigin.ValueType  # 4
+"""Written by the encoder and accepted by the user, perhaps merged with the user's own words."""
 Global___ProfileOrigin: _TypeAlias = ProfileOrigin  # noqa: Y015
+
+class _SentenceMark:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SentenceMarkEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SentenceMark.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SENTENCE_MARK_UNSPECIFIED: _SentenceMark.ValueType  # 0
+    SENTENCE_MARK_PINNED: _SentenceMark.ValueType  # 1
+    """It stays when the profile is written again."""
+    SENTENCE_MARK_NOT_TRUE: _SentenceMark.ValueType  # 2
+    """It is left out when the profile is written again."""
+    SENTENCE_MARK_NONE: _SentenceMark.ValueType  # 3
+    """No mark any more."""
+
+class SentenceMark(_SentenceMark, metaclass=_SentenceMarkEnumTypeWrapper):
+    """What a user says of a sentence."""
+
+SENTENCE_MARK_UNSPECIFIED: SentenceMark.ValueType  # 0
+SENTENCE_MARK_PINNED: SentenceMark.ValueType  # 1
+"""It stays when the profile is written again."""
+SENTENCE_MARK_NOT_TRUE: SentenceMark.ValueType  # 2
+"""It is left out when the profile is written again."""
+SENTENCE_MARK_NONE: SentenceMark.ValueType  # 3
+"""No mark any more."""
+Global___SentenceMark: _TypeAlias = SentenceMark  # noqa: Y015
+
+class _DiffKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DiffKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DiffKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DIFF_KIND_UNSPECIFIED: _DiffKind.ValueType  # 0
+    DIFF_KIND_KEPT: _DiffKind.ValueType  # 1
+    DIFF_KIND_REMOVED: _DiffKind.ValueType  # 2
+    DIFF_KIND_ADDED: _DiffKind.ValueType  # 3
+
+class DiffKind(_DiffKind, metaclass=_DiffKindEnumTypeWrapper):
+    """What became of a piece of text."""
+
+DIFF_KIND_UNSPECIFIED: DiffKind.ValueType  # 0
+DIFF_KIND_KEPT: DiffKind.ValueType  # 1
+DIFF_KIND_REMOVED: DiffKind.ValueType  # 2
+DIFF_KIND_ADDED: DiffKind.ValueType  # 3
+Global___DiffKind: _TypeAlias = DiffKind  # noqa: Y015
 
 @_typing.final
 class RecommendRequest(_message.Message):
@@ -132,6 +182,166 @@ class RecommendResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecommendResponse: _TypeAlias = RecommendResponse  # noqa: Y015
+
+@_typing.final
+class PreviewRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    K_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    text: _builtins.str
+    """The unsaved text, as for UpdateProfile."""
+    k: _builtins.int
+    """How many items, 1 to 100; 0 means 10."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        text: _builtins.str = ...,
+        k: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["k", b"k", "text", b"text", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewRequest: _TypeAlias = PreviewRequest  # noqa: Y015
+
+@_typing.final
+class PreviewResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    LEAVING_FIELD_NUMBER: _builtins.int
+    BASIS_FIELD_NUMBER: _builtins.int
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    PROFILE_REVISION_FIELD_NUMBER: _builtins.int
+    basis: Global___RankingBasis.ValueType
+    """What the ranking as it is comes from. By popularity there is nothing to move against: no previous positions, none leaving."""
+    profile_revision: _builtins.int
+    """Revision that the text was held against; 0 without a profile."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___PreviewedItem]:
+        """The first k by `text`, best first."""
+
+    @_builtins.property
+    def leaving(self) -> _containers.RepeatedCompositeFieldContainer[Global___PreviewedItem]:
+        """The first k of the ranking as it is that are not in `items`, by their present position."""
+
+    @_builtins.property
+    def versions(self) -> _common_pb2.Versions:
+        """The release that answered."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___PreviewedItem] | None = ...,
+        leaving: _abc.Iterable[Global___PreviewedItem] | None = ...,
+        basis: Global___RankingBasis.ValueType = ...,
+        versions: _common_pb2.Versions | None = ...,
+        profile_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["versions", b"versions"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "items", b"items", "leaving", b"leaving", "profile_revision", b"profile_revision", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewResponse: _TypeAlias = PreviewResponse  # noqa: Y015
+
+@_typing.final
+class PreviewedItem(_message.Message):
+    """An item in both rankings."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    PREVIOUS_POSITION_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    position: _builtins.int
+    """Place by the unsaved text; 1 is best. Of `items` as it is listed, of `leaving` the exact rank."""
+    previous_position: _builtins.int
+    """Place in the ranking as it is; 0 when there is none to compare with."""
+    score: _builtins.float
+    """Cosine similarity of the unsaved text and the item; 0 in `leaving`."""
+    @_builtins.property
+    def item(self) -> _common_pb2.Item: ...
+    def __init__(
+        self,
+        *,
+        item: _common_pb2.Item | None = ...,
+        position: _builtins.int = ...,
+        previous_position: _builtins.int = ...,
+        score: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["item", b"item"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item", b"item", "position", b"position", "previous_position", b"previous_position", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewedItem: _TypeAlias = PreviewedItem  # noqa: Y015
+
+@_typing.final
+class MarkedSentence(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SENTENCE_FIELD_NUMBER: _builtins.int
+    MARK_FIELD_NUMBER: _builtins.int
+    sentence: _builtins.str
+    mark: Global___SentenceMark.ValueType
+    def __init__(
+        self,
+        *,
+        sentence: _builtins.str = ...,
+        mark: Global___SentenceMark.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mark", b"mark", "sentence", b"sentence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MarkedSentence: _TypeAlias = MarkedSentence  # noqa: Y015
+
+@_typing.final
+class ProfileSuggestion(_message.Message):
+    """What the encoder would write now, beside a profile in the user's own words."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    INTERACTIONS_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    interactions: _builtins.int
+    """Interactions that it was written from."""
+    @_builtins.property
+    def versions(self) -> _common_pb2.Versions:
+        """The versions that wrote it."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        versions: _common_pb2.Versions | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        interactions: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "versions", b"versions"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "interactions", b"interactions", "text", b"text", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProfileSuggestion: _TypeAlias = ProfileSuggestion  # noqa: Y015
 
 @_typing.final
 class Profile(_message.Message):
@@ -206,16 +416,28 @@ class GetProfileResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PROFILE_FIELD_NUMBER: _builtins.int
+    SUGGESTION_FIELD_NUMBER: _builtins.int
+    MARKS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def profile(self) -> Global___Profile: ...
+    @_builtins.property
+    def suggestion(self) -> Global___ProfileSuggestion:
+        """Absent when there is none."""
+
+    @_builtins.property
+    def marks(self) -> _containers.RepeatedCompositeFieldContainer[Global___MarkedSentence]:
+        """In alphabetical order."""
+
     def __init__(
         self,
         *,
         profile: Global___Profile | None = ...,
+        suggestion: Global___ProfileSuggestion | None = ...,
+        marks: _abc.Iterable[Global___MarkedSentence] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile", "suggestion", b"suggestion"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["marks", b"marks", "profile", b"profile", "suggestion", b"suggestion"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -276,7 +498,7 @@ class RefreshProfileRequest(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     overwrite_edited: _builtins.bool
-    """Replace a profile even if the user has edited it."""
+    """Replace a profile even if the user has edited it, in place of leaving a suggestion."""
     seed: _builtins.int
     """For a repeatable text; absent: a random one."""
     def __init__(
@@ -301,6 +523,60 @@ class RefreshProfileResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PROFILE_FIELD_NUMBER: _builtins.int
+    SUGGESTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def profile(self) -> Global___Profile:
+        """The profile as it is now: the new revision, or the user's own words as they were."""
+
+    @_builtins.property
+    def suggestion(self) -> Global___ProfileSuggestion:
+        """What was written, where the user's own words were kept."""
+
+    def __init__(
+        self,
+        *,
+        profile: Global___Profile | None = ...,
+        suggestion: Global___ProfileSuggestion | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile", "suggestion", b"suggestion"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile", "suggestion", b"suggestion"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefreshProfileResponse: _TypeAlias = RefreshProfileResponse  # noqa: Y015
+
+@_typing.final
+class AcceptProfileSuggestionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    MERGED_TEXT_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    etag: _builtins.str
+    merged_text: _builtins.str
+    """The text to store in place of the suggestion's, as for UpdateProfile; empty: the suggestion's."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        merged_text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "merged_text", b"merged_text", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptProfileSuggestionRequest: _TypeAlias = AcceptProfileSuggestionRequest  # noqa: Y015
+
+@_typing.final
+class AcceptProfileSuggestionResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROFILE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def profile(self) -> Global___Profile: ...
     def __init__(
@@ -314,7 +590,163 @@ class RefreshProfileResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RefreshProfileResponse: _TypeAlias = RefreshProfileResponse  # noqa: Y015
+Global___AcceptProfileSuggestionResponse: _TypeAlias = AcceptProfileSuggestionResponse  # noqa: Y015
+
+@_typing.final
+class DismissProfileSuggestionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DismissProfileSuggestionRequest: _TypeAlias = DismissProfileSuggestionRequest  # noqa: Y015
+
+@_typing.final
+class DismissProfileSuggestionResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DismissProfileSuggestionResponse: _TypeAlias = DismissProfileSuggestionResponse  # noqa: Y015
+
+@_typing.final
+class MarkProfileSentenceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    SENTENCE_FIELD_NUMBER: _builtins.int
+    MARK_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    sentence: _builtins.str
+    """A sentence of the profile as it stands there; for NONE one that is marked."""
+    mark: Global___SentenceMark.ValueType
+    etag: _builtins.str
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        sentence: _builtins.str = ...,
+        mark: Global___SentenceMark.ValueType = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "mark", b"mark", "sentence", b"sentence", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MarkProfileSentenceRequest: _TypeAlias = MarkProfileSentenceRequest  # noqa: Y015
+
+@_typing.final
+class MarkProfileSentenceResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROFILE_FIELD_NUMBER: _builtins.int
+    MARKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def profile(self) -> Global___Profile: ...
+    @_builtins.property
+    def marks(self) -> _containers.RepeatedCompositeFieldContainer[Global___MarkedSentence]: ...
+    def __init__(
+        self,
+        *,
+        profile: Global___Profile | None = ...,
+        marks: _abc.Iterable[Global___MarkedSentence] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["marks", b"marks", "profile", b"profile"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MarkProfileSentenceResponse: _TypeAlias = MarkProfileSentenceResponse  # noqa: Y015
+
+@_typing.final
+class DiffProfileRevisionsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    FROM_REVISION_FIELD_NUMBER: _builtins.int
+    TO_REVISION_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    from_revision: _builtins.int
+    to_revision: _builtins.int
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        from_revision: _builtins.int = ...,
+        to_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_revision", b"from_revision", "to_revision", b"to_revision", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffProfileRevisionsRequest: _TypeAlias = DiffProfileRevisionsRequest  # noqa: Y015
+
+@_typing.final
+class DiffProfileRevisionsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___DiffPart]:
+        """In reading order. KEPT and ADDED put together are the text of `to_revision`, KEPT and REMOVED that of `from_revision`."""
+
+    def __init__(
+        self,
+        *,
+        parts: _abc.Iterable[Global___DiffPart] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parts", b"parts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffProfileRevisionsResponse: _TypeAlias = DiffProfileRevisionsResponse  # noqa: Y015
+
+@_typing.final
+class DiffPart(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    kind: Global___DiffKind.ValueType
+    text: _builtins.str
+    def __init__(
+        self,
+        *,
+        kind: Global___DiffKind.ValueType = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffPart: _TypeAlias = DiffPart  # noqa: Y015
 
 @_typing.final
 class ListProfileRevisionsRequest(_message.Message):

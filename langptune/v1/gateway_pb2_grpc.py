@@ -39,6 +39,11 @@ class RecommendationServiceStub:
                 request_serializer=langptune_dot_v1_dot_gateway__pb2.RecommendRequest.SerializeToString,
                 response_deserializer=langptune_dot_v1_dot_gateway__pb2.RecommendResponse.FromString,
                 _registered_method=True)
+        self.Preview = channel.unary_unary(
+                '/langptune.v1.RecommendationService/Preview',
+                request_serializer=langptune_dot_v1_dot_gateway__pb2.PreviewRequest.SerializeToString,
+                response_deserializer=langptune_dot_v1_dot_gateway__pb2.PreviewResponse.FromString,
+                _registered_method=True)
 
 
 class RecommendationServiceServicer:
@@ -52,6 +57,13 @@ class RecommendationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Preview(self, request, context):
+        """Rank by a text that is not saved, and say how far each item would move. Nothing is stored; no language model is on this path.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RecommendationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -59,6 +71,11 @@ def add_RecommendationServiceServicer_to_server(servicer, server):
                     servicer.Recommend,
                     request_deserializer=langptune_dot_v1_dot_gateway__pb2.RecommendRequest.FromString,
                     response_serializer=langptune_dot_v1_dot_gateway__pb2.RecommendResponse.SerializeToString,
+            ),
+            'Preview': grpc.unary_unary_rpc_method_handler(
+                    servicer.Preview,
+                    request_deserializer=langptune_dot_v1_dot_gateway__pb2.PreviewRequest.FromString,
+                    response_serializer=langptune_dot_v1_dot_gateway__pb2.PreviewResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -98,6 +115,33 @@ class RecommendationService:
             metadata,
             _registered_method=True)
 
+    @staticmethod
+    def Preview(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/langptune.v1.RecommendationService/Preview',
+            langptune_dot_v1_dot_gateway__pb2.PreviewRequest.SerializeToString,
+            langptune_dot_v1_dot_gateway__pb2.PreviewResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
 
 class ProfileServiceStub:
     """Missing associated documentation comment in .proto file."""
@@ -123,10 +167,30 @@ class ProfileServiceStub:
                 request_serializer=langptune_dot_v1_dot_gateway__pb2.RefreshProfileRequest.SerializeToString,
                 response_deserializer=langptune_dot_v1_dot_gateway__pb2.RefreshProfileResponse.FromString,
                 _registered_method=True)
+        self.AcceptProfileSuggestion = channel.unary_unary(
+                '/langptune.v1.ProfileService/AcceptProfileSuggestion',
+                request_serializer=langptune_dot_v1_dot_gateway__pb2.AcceptProfileSuggestionRequest.SerializeToString,
+                response_deserializer=langptune_dot_v1_dot_gateway__pb2.AcceptProfileSuggestionResponse.FromString,
+                _registered_method=True)
+        self.DismissProfileSuggestion = channel.unary_unary(
+                '/langptune.v1.ProfileService/DismissProfileSuggestion',
+                request_serializer=langptune_dot_v1_dot_gateway__pb2.DismissProfileSuggestionRequest.SerializeToString,
+                response_deserializer=langptune_dot_v1_dot_gateway__pb2.DismissProfileSuggestionResponse.FromString,
+                _registered_method=True)
+        self.MarkProfileSentence = channel.unary_unary(
+                '/langptune.v1.ProfileService/MarkProfileSentence',
+                request_serializer=langptune_dot_v1_dot_gateway__pb2.MarkProfileSentenceRequest.SerializeToString,
+                response_deserializer=langptune_dot_v1_dot_gateway__pb2.MarkProfileSentenceResponse.FromString,
+                _registered_method=True)
         self.ListProfileRevisions = channel.unary_unary(
                 '/langptune.v1.ProfileService/ListProfileRevisions',
                 request_serializer=langptune_dot_v1_dot_gateway__pb2.ListProfileRevisionsRequest.SerializeToString,
                 response_deserializer=langptune_dot_v1_dot_gateway__pb2.ListProfileRevisionsResponse.FromString,
+                _registered_method=True)
+        self.DiffProfileRevisions = channel.unary_unary(
+                '/langptune.v1.ProfileService/DiffProfileRevisions',
+                request_serializer=langptune_dot_v1_dot_gateway__pb2.DiffProfileRevisionsRequest.SerializeToString,
+                response_deserializer=langptune_dot_v1_dot_gateway__pb2.DiffProfileRevisionsResponse.FromString,
                 _registered_method=True)
         self.RestoreProfileRevision = channel.unary_unary(
                 '/langptune.v1.ProfileService/RestoreProfileRevision',
@@ -154,8 +218,32 @@ class ProfileServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RefreshProfile(self, request, context):
-        """Have the encoder write a profile from the user's history, under the live release. A profile that the user has edited is
-        not overwritten unless `overwrite_edited` is set: FAILED_PRECONDITION (reason PROFILE_EDITED). NOT_FOUND without a history.
+        """Have the encoder write a profile from the user's history, under the live release. Pinned sentences stay, sentences that the
+        user called not true stay out. A profile that the user has edited is not overwritten unless `overwrite_edited` is set: what
+        was written becomes the suggestion beside it. NOT_FOUND without a history.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcceptProfileSuggestion(self, request, context):
+        """Take the suggestion, whole or merged with one's own words: a new revision of origin SUGGESTED. NOT_FOUND without a
+        suggestion; `etag` as for UpdateProfile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DismissProfileSuggestion(self, request, context):
+        """Forget the suggestion. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MarkProfileSentence(self, request, context):
+        """Pin a sentence, call it not true (it leaves the profile at once, as a new revision of origin EDITED), or take a mark back.
+        Marks are heeded by every later RefreshProfile. `etag` as for UpdateProfile.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -163,6 +251,13 @@ class ProfileServiceServicer:
 
     def ListProfileRevisions(self, request, context):
         """All revisions of a profile, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiffProfileRevisions(self, request, context):
+        """What changed between two revisions, word by word. NOT_FOUND for a revision that is not kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -193,10 +288,30 @@ def add_ProfileServiceServicer_to_server(servicer, server):
                     request_deserializer=langptune_dot_v1_dot_gateway__pb2.RefreshProfileRequest.FromString,
                     response_serializer=langptune_dot_v1_dot_gateway__pb2.RefreshProfileResponse.SerializeToString,
             ),
+            'AcceptProfileSuggestion': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcceptProfileSuggestion,
+                    request_deserializer=langptune_dot_v1_dot_gateway__pb2.AcceptProfileSuggestionRequest.FromString,
+                    response_serializer=langptune_dot_v1_dot_gateway__pb2.AcceptProfileSuggestionResponse.SerializeToString,
+            ),
+            'DismissProfileSuggestion': grpc.unary_unary_rpc_method_handler(
+                    servicer.DismissProfileSuggestion,
+                    request_deserializer=langptune_dot_v1_dot_gateway__pb2.DismissProfileSuggestionRequest.FromString,
+                    response_serializer=langptune_dot_v1_dot_gateway__pb2.DismissProfileSuggestionResponse.SerializeToString,
+            ),
+            'MarkProfileSentence': grpc.unary_unary_rpc_method_handler(
+                    servicer.MarkProfileSentence,
+                    request_deserializer=langptune_dot_v1_dot_gateway__pb2.MarkProfileSentenceRequest.FromString,
+                    response_serializer=langptune_dot_v1_dot_gateway__pb2.MarkProfileSentenceResponse.SerializeToString,
+            ),
             'ListProfileRevisions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListProfileRevisions,
                     request_deserializer=langptune_dot_v1_dot_gateway__pb2.ListProfileRevisionsRequest.FromString,
                     response_serializer=langptune_dot_v1_dot_gateway__pb2.ListProfileRevisionsResponse.SerializeToString,
+            ),
+            'DiffProfileRevisions': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiffProfileRevisions,
+                    request_deserializer=langptune_dot_v1_dot_gateway__pb2.DiffProfileRevisionsRequest.FromString,
+                    response_serializer=langptune_dot_v1_dot_gateway__pb2.DiffProfileRevisionsResponse.SerializeToString,
             ),
             'RestoreProfileRevision': grpc.unary_unary_rpc_method_handler(
                     servicer.RestoreProfileRevision,
@@ -296,6 +411,87 @@ class ProfileService:
             _registered_method=True)
 
     @staticmethod
+    def AcceptProfileSuggestion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/langptune.v1.ProfileService/AcceptProfileSuggestion',
+            langptune_dot_v1_dot_gateway__pb2.AcceptProfileSuggestionRequest.SerializeToString,
+            langptune_dot_v1_dot_gateway__pb2.AcceptProfileSuggestionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DismissProfileSuggestion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/langptune.v1.ProfileService/DismissProfileSuggestion',
+            langptune_dot_v1_dot_gateway__pb2.DismissProfileSuggestionRequest.SerializeToString,
+            langptune_dot_v1_dot_gateway__pb2.DismissProfileSuggestionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MarkProfileSentence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/langptune.v1.ProfileService/MarkProfileSentence',
+            langptune_dot_v1_dot_gateway__pb2.MarkProfileSentenceRequest.SerializeToString,
+            langptune_dot_v1_dot_gateway__pb2.MarkProfileSentenceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListProfileRevisions(request,
             target,
             options=(),
@@ -312,6 +508,33 @@ class ProfileService:
             '/langptune.v1.ProfileService/ListProfileRevisions',
             langptune_dot_v1_dot_gateway__pb2.ListProfileRevisionsRequest.SerializeToString,
             langptune_dot_v1_dot_gateway__pb2.ListProfileRevisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiffProfileRevisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/langptune.v1.ProfileService/DiffProfileRevisions',
+            langptune_dot_v1_dot_gateway__pb2.DiffProfileRevisionsRequest.SerializeToString,
+            langptune_dot_v1_dot_gateway__pb2.DiffProfileRevisionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,8 @@ class RecommendationServiceStub:
     """The best items for a user, by the profile; what the user has interacted with is left out. Without a profile the history's
     text is ranked by, without a history popularity; `basis` says which. No language model is on this path.
     """
+    Preview: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.PreviewRequest, _gateway_pb2.PreviewResponse]
+    """Rank by a text that is not saved, and say how far each item would move. Nothing is stored; no language model is on this path."""
 
 @_typing.type_check_only
 class RecommendationServiceAsyncStub(RecommendationServiceStub):
@@ -43,6 +45,8 @@ class RecommendationServiceAsyncStub(RecommendationServiceStub):
     """The best items for a user, by the profile; what the user has interacted with is left out. Without a profile the history's
     text is ranked by, without a history popularity; `basis` says which. No language model is on this path.
     """
+    Preview: _aio.UnaryUnaryMultiCallable[_gateway_pb2.PreviewRequest, _gateway_pb2.PreviewResponse]  # type: ignore[assignment]
+    """Rank by a text that is not saved, and say how far each item would move. Nothing is stored; no language model is on this path."""
 
 class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -54,6 +58,14 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
         """The best items for a user, by the profile; what the user has interacted with is left out. Without a profile the history's
         text is ranked by, without a history popularity; `basis` says which. No language model is on this path.
         """
+
+    @_abc_1.abstractmethod
+    def Preview(
+        self,
+        request: _gateway_pb2.PreviewRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.PreviewResponse, _abc.Awaitable[_gateway_pb2.PreviewResponse]]:
+        """Rank by a text that is not saved, and say how far each item would move. Nothing is stored; no language model is on this path."""
 
 def add_RecommendationServiceServicer_to_server(servicer: RecommendationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
@@ -69,11 +81,24 @@ class ProfileServiceStub:
     `etag` is required when a profile is there: ABORTED with the current one when somebody else was first.
     """
     RefreshProfile: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.RefreshProfileRequest, _gateway_pb2.RefreshProfileResponse]
-    """Have the encoder write a profile from the user's history, under the live release. A profile that the user has edited is
-    not overwritten unless `overwrite_edited` is set: FAILED_PRECONDITION (reason PROFILE_EDITED). NOT_FOUND without a history.
+    """Have the encoder write a profile from the user's history, under the live release. Pinned sentences stay, sentences that the
+    user called not true stay out. A profile that the user has edited is not overwritten unless `overwrite_edited` is set: what
+    was written becomes the suggestion beside it. NOT_FOUND without a history.
+    """
+    AcceptProfileSuggestion: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.AcceptProfileSuggestionRequest, _gateway_pb2.AcceptProfileSuggestionResponse]
+    """Take the suggestion, whole or merged with one's own words: a new revision of origin SUGGESTED. NOT_FOUND without a
+    suggestion; `etag` as for UpdateProfile.
+    """
+    DismissProfileSuggestion: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.DismissProfileSuggestionRequest, _gateway_pb2.DismissProfileSuggestionResponse]
+    """Forget the suggestion. Idempotent."""
+    MarkProfileSentence: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.MarkProfileSentenceRequest, _gateway_pb2.MarkProfileSentenceResponse]
+    """Pin a sentence, call it not true (it leaves the profile at once, as a new revision of origin EDITED), or take a mark back.
+    Marks are heeded by every later RefreshProfile. `etag` as for UpdateProfile.
     """
     ListProfileRevisions: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListProfileRevisionsRequest, _gateway_pb2.ListProfileRevisionsResponse]
     """All revisions of a profile, newest first."""
+    DiffProfileRevisions: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.DiffProfileRevisionsRequest, _gateway_pb2.DiffProfileRevisionsResponse]
+    """What changed between two revisions, word by word. NOT_FOUND for a revision that is not kept."""
     RestoreProfileRevision: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.RestoreProfileRevisionRequest, _gateway_pb2.RestoreProfileRevisionResponse]
     """Make the text of an old revision the current one again: a new revision of origin RESTORED. `etag` as for UpdateProfile."""
 
@@ -87,11 +112,24 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
     `etag` is required when a profile is there: ABORTED with the current one when somebody else was first.
     """
     RefreshProfile: _aio.UnaryUnaryMultiCallable[_gateway_pb2.RefreshProfileRequest, _gateway_pb2.RefreshProfileResponse]  # type: ignore[assignment]
-    """Have the encoder write a profile from the user's history, under the live release. A profile that the user has edited is
-    not overwritten unless `overwrite_edited` is set: FAILED_PRECONDITION (reason PROFILE_EDITED). NOT_FOUND without a history.
+    """Have the encoder write a profile from the user's history, under the live release. Pinned sentences stay, sentences that the
+    user called not true stay out. A profile that the user has edited is not overwritten unless `overwrite_edited` is set: what
+    was written becomes the suggestion beside it. NOT_FOUND without a history.
+    """
+    AcceptProfileSuggestion: _aio.UnaryUnaryMultiCallable[_gateway_pb2.AcceptProfileSuggestionRequest, _gateway_pb2.AcceptProfileSuggestionResponse]  # type: ignore[assignment]
+    """Take the suggestion, whole or merged with one's own words: a new revision of origin SUGGESTED. NOT_FOUND without a
+    suggestion; `etag` as for UpdateProfile.
+    """
+    DismissProfileSuggestion: _aio.UnaryUnaryMultiCallable[_gateway_pb2.DismissProfileSuggestionRequest, _gateway_pb2.DismissProfileSuggestionResponse]  # type: ignore[assignment]
+    """Forget the suggestion. Idempotent."""
+    MarkProfileSentence: _aio.UnaryUnaryMultiCallable[_gateway_pb2.MarkProfileSentenceRequest, _gateway_pb2.MarkProfileSentenceResponse]  # type: ignore[assignment]
+    """Pin a sentence, call it not true (it leaves the profile at once, as a new revision of origin EDITED), or take a mark back.
+    Marks are heeded by every later RefreshProfile. `etag` as for UpdateProfile.
     """
     ListProfileRevisions: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListProfileRevisionsRequest, _gateway_pb2.ListProfileRevisionsResponse]  # type: ignore[assignment]
     """All revisions of a profile, newest first."""
+    DiffProfileRevisions: _aio.UnaryUnaryMultiCallable[_gateway_pb2.DiffProfileRevisionsRequest, _gateway_pb2.DiffProfileRevisionsResponse]  # type: ignore[assignment]
+    """What changed between two revisions, word by word. NOT_FOUND for a revision that is not kept."""
     RestoreProfileRevision: _aio.UnaryUnaryMultiCallable[_gateway_pb2.RestoreProfileRevisionRequest, _gateway_pb2.RestoreProfileRevisionResponse]  # type: ignore[assignment]
     """Make the text of an old revision the current one again: a new revision of origin RESTORED. `etag` as for UpdateProfile."""
 
@@ -120,8 +158,37 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.RefreshProfileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.RefreshProfileResponse, _abc.Awaitable[_gateway_pb2.RefreshProfileResponse]]:
-        """Have the encoder write a profile from the user's history, under the live release. A profile that the user has edited is
-        not overwritten unless `overwrite_edited` is set: FAILED_PRECONDITION (reason PROFILE_EDITED). NOT_FOUND without a history.
+        """Have the encoder write a profile from the user's history, under the live release. Pinned sentences stay, sentences that the
+        user called not true stay out. A profile that the user has edited is not overwritten unless `overwrite_edited` is set: what
+        was written becomes the suggestion beside it. NOT_FOUND without a history.
+        """
+
+    @_abc_1.abstractmethod
+    def AcceptProfileSuggestion(
+        self,
+        request: _gateway_pb2.AcceptProfileSuggestionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.AcceptProfileSuggestionResponse, _abc.Awaitable[_gateway_pb2.AcceptProfileSuggestionResponse]]:
+        """Take the suggestion, whole or merged with one's own words: a new revision of origin SUGGESTED. NOT_FOUND without a
+        suggestion; `etag` as for UpdateProfile.
+        """
+
+    @_abc_1.abstractmethod
+    def DismissProfileSuggestion(
+        self,
+        request: _gateway_pb2.DismissProfileSuggestionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.DismissProfileSuggestionResponse, _abc.Awaitable[_gateway_pb2.DismissProfileSuggestionResponse]]:
+        """Forget the suggestion. Idempotent."""
+
+    @_abc_1.abstractmethod
+    def MarkProfileSentence(
+        self,
+        request: _gateway_pb2.MarkProfileSentenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.MarkProfileSentenceResponse, _abc.Awaitable[_gateway_pb2.MarkProfileSentenceResponse]]:
+        """Pin a sentence, call it not true (it leaves the profile at once, as a new revision of origin EDITED), or take a mark back.
+        Marks are heeded by every later RefreshProfile. `etag` as for UpdateProfile.
         """
 
     @_abc_1.abstractmethod
@@ -131,6 +198,14 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.ListProfileRevisionsResponse, _abc.Awaitable[_gateway_pb2.ListProfileRevisionsResponse]]:
         """All revisions of a profile, newest first."""
+
+    @_abc_1.abstractmethod
+    def DiffProfileRevisions(
+        self,
+        request: _gateway_pb2.DiffProfileRevisionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.DiffProfileRevisionsResponse, _abc.Awaitable[_gateway_pb2.DiffProfileRevisionsResponse]]:
+        """What changed between two revisions, word by word. NOT_FOUND for a revision that is not kept."""
 
     @_abc_1.abstractmethod
     def RestoreProfileRevision(

@@ -59,6 +59,14 @@ class Decoder:
         request = decoder_pb2.RankRequest(text=text, decoder_version=version, k=k, exclude_item_ids=exclude)
         return list((await self._stub.Rank(request)).items)
 
+    async def places(self, text: str, version: str, item_ids: Sequence[str], exclude: Collection[str]) -> dict[str, int]:
+        """The exact rank, from 1, of each of `item_ids` (at most 100) in the ranking for `text` without `exclude`."""
+        if not item_ids:
+            return {}
+        query = decoder_pb2.TargetQuery(text=text, target_item_ids=item_ids, exclude_item_ids=exclude)
+        response = await self._stub.RankTargets(decoder_pb2.RankTargetsRequest(queries=[query], decoder_version=version))
+        return dict(zip(item_ids, response.results[0].ranks, strict=True))
+
     async def items(self, item_ids: Iterable[str]) -> dict[str, Item]:
         """The items by id; unknown ids are left out."""
         wanted = list(dict.fromkeys(item_ids))

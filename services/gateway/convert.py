@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from langptune.convert import check_time, item_to_proto, timestamp
 from langptune.domain import Item
+from langptune.errors import InvalidArgument
 from langptune.v1 import common_pb2, gateway_pb2
 from services.gateway.interactions import Entry, checked_entry
-from services.gateway.profiles import Pins, Revision
+from services.gateway.marks import Mark, Marks
+from services.gateway.profiles import Pins, Revision, Suggestion
 
 
 def entry_from_proto(message: common_pb2.Interaction, field: str = "") -> Entry:
@@ -38,3 +40,29 @@ def profile_to_proto(revision: Revision) -> gateway_pb2.Profile:
         create_time=timestamp(revision.create_time_ms),
         interactions=revision.interactions,
     )
+
+
+def suggestion_to_proto(suggestion: Suggestion | None) -> gateway_pb2.ProfileSuggestion | None:
+    """None, where there is none, leaves a message's field absent."""
+    if suggestion is None:
+        return None
+    return gateway_pb2.ProfileSuggestion(
+        text=suggestion.text,
+        versions=pins_to_proto(suggestion.pins),
+        create_time=timestamp(suggestion.create_time_ms),
+        interactions=suggestion.interactions,
+    )
+
+
+def marks_to_proto(marks: Marks) -> list[gateway_pb2.MarkedSentence]:
+    """All marks, by sentence."""
+    pinned = [(sentence, gateway_pb2.SENTENCE_MARK_PINNED) for sentence in marks.pinned]
+    not_true = [(sentence, gateway_pb2.SENTENCE_MARK_NOT_TRUE) for sentence in marks.not_true]
+    return [gateway_pb2.MarkedSentence(sentence=sentence, mark=mark) for sentence, mark in sorted(pinned + not_true)]
+
+
+def mark_from_proto(mark: gateway_pb2.SentenceMark.ValueType) -> Mark:
+    """Raises InvalidArgument for none of the three."""
+    if mark in (gateway_pb2.SENTENCE_MARK_PINNED, gateway_pb2.SENTENCE_MARK_NOT_TRUE, gateway_pb2.SENTENCE_MARK_NONE):
+        return Mark[gateway_pb2.SentenceMark.Name(mark).removeprefix("SENTENCE_MARK_")]
+    raise InvalidArgument("mark", "must be PINNED, NOT_TRUE or NONE")

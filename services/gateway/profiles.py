@@ -1,8 +1,9 @@
 """Profiles in Redis: a numbered line of immutable revisions per user, extended only by compare-and-set on the etag.
 
-One hash per user: <revision number> -> the revision as JSON, `current` -> a copy of the newest, `etag` -> its etag. A change is
-one script, so it happens whole or not at all, and nobody's change is lost. That an acknowledged change is on disk is Redis's
-part (services/gateway/durability.py). Who writes the text is not known here.
+One hash per user: <revision number> -> the revision as JSON, `current` -> a copy of the newest, `etag` -> its etag; beside them
+`suggestion`, a text that waits for the user's decision, and `mark:<sentence>` for each sentence that the user has marked. A
+change is one script, so it happens whole or not at all, and nobody's change is lost. That an acknowledged change is on disk is
+Redis's part (services/gateway/durability.py). Who writes the text is not known here.
 """
 
 from __future__ import annotations
@@ -12,27 +13,37 @@ import re
 import secrets
 import time
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import redis.asyncio as redis
 
 from langptune.convert import check_id, check_range, check_text
-from langptune.errors import Aborted, NotFound
+from langptune.errors import Aborted, InvalidArgument, NotFound
+from services.gateway.marks import MARK, Mark, Marks, mark_field, without
 from services.gateway.paging import bad_token, from_token, to_token
 
 MAX_PROFILE = 10_000  # characters
 _KEY = "langptune:profile:{}"
+_SUGGESTION = "suggestion"
+NO_SUGGESTION = {_SUGGESTION: ""}  # beside a revision that makes it needless
 # What str.strip takes off, without the control characters.
 _WHITE = " \t\n\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 _LINE_ENDS = re.compile("\r\n|\r|\u2028|\u2029")
 
-# KEYS: the profile. ARGV: etag expected, revision number, the revision, its etag, revisions to keep. Returns the etag found.
+# KEYS: the profile. ARGV: etag expected, revision number, the revision, its etag, revisions to keep, then fields beside it and
+# their values ("" takes the field away). Returns the etag found.
 _COMPARE_AND_SET = """
 local found = redis.call('HGET', KEYS[1], 'etag') or ''
 if found == ARGV[1] then
   redis.call('HSET', KEYS[1], ARGV[2], ARGV[3], 'current', ARGV[3], 'etag', ARGV[4])
   redis.call('HDEL', KEYS[1], ARGV[2] - ARGV[5])
+  for at = 6, #ARGV, 2 do
+    if ARGV[at + 1] == '' then redis.call('HDEL', KEYS[1], ARGV[at])
+    else redis.call('HSET', KEYS[1], ARGV[at], ARGV[at + 1]) end
+  end
 end
 return found
 """
@@ -44,6 +55,7 @@ class Origin(StrEnum):
     GENERATED = "generated"
     EDITED = "edited"
     RESTORED = "restored"
+    SUGGESTED = "suggested"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +93,16 @@ class Revision:
     own_words: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """What the encoder would write, beside a profile in the user's own words."""
+
+    text: str
+    pins: Pins
+    interactions: int
+    create_time_ms: int
+
+
 class Profiles:
     """All users' profiles."""
 
@@ -101,31 +123,108 @@ class Profiles:
         return current
 
     async def edit(self, user_id: str, text: str, etag: str, live: Pins) -> Revision:
-        """Store the user's own words. Raises InvalidArgument, and Aborted when `etag` is not the current one ("" for none)."""
+        """Store the user's own words; the same words once more are the revision that has them, whatever its etag was before.
+
+        Raises InvalidArgument, and Aborted when `etag` is not the current one ("" for none).
+        """
         draft = Draft(normalise(text), Origin.EDITED, live, own_words=True)
         current = await self.find(user_id)
+        if current and current.etag != etag and (current.origin, current.text) == (Origin.EDITED, draft.text):
+            return current  # the same call again: its first answer was lost on the way
         return await self.extend(user_id, current, draft, expected=etag)
 
     async def restore(self, user_id: str, revision: int, etag: str) -> Revision:
         """Make an old text current again. Raises NotFound for an unknown or forgotten revision, and as `edit` does."""
-        check_range("revision", revision, 1, 2**53)
+        old = await self.at(user_id, revision)
         current = await self.get(user_id)
-        old = _load(await self._redis.hget(_key(user_id), str(revision)))
-        if old is None:
-            raise NotFound("profile revision", f"{user_id}/{revision}")
         draft = Draft(old.text, Origin.RESTORED, old.pins, old.interactions, old.own_words)
         return await self.extend(user_id, current, draft, expected=etag)
 
-    async def extend(self, user_id: str, current: Revision | None, draft: Draft, *, expected: str) -> Revision:
+    async def at(self, user_id: str, revision: int, field: str = "revision") -> Revision:
+        """One kept revision. Raises InvalidArgument naming `field` for no number of one, NotFound for what is not there."""
+        check_range(field, revision, 1, 2**53)
+        await self.get(user_id)
+        found = _load(await self._redis.hget(_key(user_id), str(revision)))
+        if found is None:
+            raise NotFound("profile revision", f"{user_id}/{revision}")
+        return found
+
+    async def extend(
+        self,
+        user_id: str,
+        current: Revision | None,
+        draft: Draft,
+        *,
+        expected: str,
+        beside: Mapping[str, str] | None = None,  # fields of the hash to set with it; "" takes one away
+    ) -> Revision:
         """Store `draft` behind `current` if that is still the newest and `expected` is its etag. Raises Aborted otherwise."""
         found = current.etag if current else ""
         if found == expected:
             added = _next(user_id, current, draft)
-            arguments = (expected, added.revision, json.dumps(asdict(added)), added.etag, self._kept)
+            fields = [part for pair in (beside or {}).items() for part in pair]
+            arguments: list[str | int] = [expected, added.revision, json.dumps(asdict(added)), added.etag, self._kept, *fields]
             found = (await self._compare_and_set(keys=[_key(user_id)], args=arguments)).decode()
             if found in (expected, added.etag):  # ours: the client may have sent the script twice
                 return added
         raise Aborted("the profile was changed meanwhile; read it again", etag=found)
+
+    async def suggestion(self, user_id: str) -> Suggestion | None:
+        """What waits for the user's decision."""
+        stored = await self._redis.hget(_key(user_id), _SUGGESTION)
+        if stored is None:
+            return None
+        fields = json.loads(stored)
+        return Suggestion(**{**fields, "pins": Pins(**fields["pins"])})
+
+    async def suggest(self, user_id: str, suggestion: Suggestion) -> None:
+        """Lay a text beside the profile, in place of one that lay there."""
+        await self._redis.hset(_key(user_id), _SUGGESTION, json.dumps(asdict(suggestion)))
+
+    async def accept(self, user_id: str, etag: str, merged_text: str) -> Revision:
+        """The suggestion, or `merged_text` in its place, becomes the profile. Raises NotFound without one, and as `edit` does."""
+        current = await self.find(user_id)
+        found = await self.suggestion(user_id)
+        if found is None:
+            raise NotFound("profile suggestion", user_id)
+        text = normalise(merged_text) if merged_text else found.text
+        draft = Draft(text, Origin.SUGGESTED, found.pins, found.interactions, own_words=text != found.text)
+        return await self.extend(user_id, current, draft, expected=etag, beside=NO_SUGGESTION)
+
+    async def dismiss(self, user_id: str) -> None:
+        """Forget the suggestion, if there is one."""
+        await self._redis.hdel(_key(user_id), _SUGGESTION)
+
+    async def marks(self, user_id: str) -> Marks:
+        """What the user said of sentences."""
+        stored: Any = await self._redis.hgetall(_key(user_id))
+        return Marks.loaded({name.decode(): value.decode() for name, value in stored.items() if name.startswith(MARK.encode())})
+
+    async def mark(self, user_id: str, sentence: str, mark: Mark, etag: str, live: Pins) -> Revision:
+        """Pin a sentence of the profile, take it out as not true, or take the mark back.
+
+        Raises NotFound without a profile, InvalidArgument for what is no sentence of it (NONE: is not marked), or the only one
+        and not true; and as `edit` does.
+        """
+        current = await self.get(user_id)
+        if current.etag != etag:
+            raise Aborted("the profile was changed meanwhile; read it again", etag=current.etag)
+        field = mark_field(sentence)
+        if mark is Mark.NONE:
+            if not await self._redis.hdel(_key(user_id), field):
+                raise InvalidArgument("sentence", "is not marked")
+            return current
+        left = without(current.text, sentence)
+        if left is None:
+            raise InvalidArgument("sentence", "is no sentence of the profile as it is")
+        stored = json.dumps({"sentence": sentence, "mark": mark})
+        if mark is Mark.PINNED:
+            await self._redis.hset(_key(user_id), field, stored)
+            return current
+        if not left:
+            raise InvalidArgument("sentence", "is the whole profile: write another text in its place")
+        draft = Draft(left, Origin.EDITED, live, own_words=current.own_words)  # the mark outlives a new text by itself
+        return await self.extend(user_id, current, draft, expected=etag, beside={field: stored})
 
     async def revisions(self, user_id: str, size: int, token: str) -> tuple[list[Revision], str]:
         """Up to `size` (1 to 100, 0 means 20) kept revisions, newest first, and the next page's token. Raises NotFound."""

@@ -32,6 +32,18 @@ class Basis(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Query:
+    """What a user's ranking is made from, before anything is ranked."""
+
+    basis: Basis
+    text: str  # empty by popularity
+    seen: Collection[str]  # items of the history: not ranked
+    reason: str = ""  # why it is not the profile
+    pins: Pins = field(default_factory=Pins)
+    profile_revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Recommendation:
     """A ranking, and where it comes from."""
 
@@ -63,24 +75,30 @@ class Recommender:
 
     async def recommend(self, user_id: str, k: int) -> Recommendation:
         """The best `k` (1 to 100, 0 means 10) items that the user has not interacted with. Raises InvalidArgument."""
-        check_id("user_id", user_id)
         k = check_range("k", k, 1, 100, default=10)
+        query = await self.query(user_id)
+        if query.basis is Basis.POPULARITY:
+            return await self._by_popularity(k, query)
+        items = await self._decoder.rank(query.text, query.pins.decoder_version, k, query.seen)
+        return Recommendation(items, query.basis, query.reason, query.pins, query.profile_revision)
+
+    async def query(self, user_id: str) -> Query:
+        """What the user's ranking is made from now. Raises InvalidArgument."""
+        check_id("user_id", user_id)
         seen = await self._interactions.item_ids(user_id)
         pins = await self._live.find()
         if pins is None:
-            return await self._by_popularity(k, seen, "no release is live yet")
+            return Query(Basis.POPULARITY, "", seen, "no release is live yet")
         profile = await self._profiles.find(user_id)
         if profile:
-            items = await self._decoder.rank(profile.text, pins.decoder_version, k, seen)
-            return Recommendation(items, Basis.PROFILE, pins=pins, profile_revision=profile.revision)
+            return Query(Basis.PROFILE, profile.text, seen, "", pins, profile.revision)
         history = await self._histories.latest(user_id, self._history_ranked) if seen else []
         if history:
-            items = await self._decoder.rank(query_text(history), pins.decoder_version, k, seen)
-            return Recommendation(items, Basis.HISTORY, f"{user_id} has no profile yet", pins)
-        return await self._by_popularity(k, seen, f"{user_id} has neither a profile nor a history yet", pins)
+            return Query(Basis.HISTORY, query_text(history), seen, f"{user_id} has no profile yet", pins)
+        return Query(Basis.POPULARITY, "", seen, f"{user_id} has neither a profile nor a history yet", pins)
 
-    async def _by_popularity(self, k: int, seen: Collection[str], reason: str, pins: Pins | None = None) -> Recommendation:
-        left_out = set(seen)
+    async def _by_popularity(self, k: int, query: Query) -> Recommendation:
+        left_out = set(query.seen)
         popular = [entry for entry in await self._interactions.popular(k + len(left_out)) if entry[0] not in left_out][:k]
         items = await self._decoder.items(item_id for item_id, _ in popular)
         chosen = [(item_to_proto(items[item_id]), share) for item_id, share in popular if item_id in items]
@@ -91,7 +109,7 @@ class Recommender:
             common_pb2.RankedItem(item=item, position=position, score=share)
             for position, (item, share) in enumerate(chosen, start=1)
         ]
-        return Recommendation(ranked, Basis.POPULARITY, reason, pins or Pins())
+        return Recommendation(ranked, Basis.POPULARITY, query.reason, query.pins)
 
     async def _first_items(self, size: int, left_out: Collection[str]) -> list[common_pb2.Item]:
         """The first items of the catalogue that nobody has chosen yet."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 from langptune.convert import without_controls
 from langptune.errors import FailedPrecondition, NotFound
 from services.gateway.backends import Encoder
 from services.gateway.histories import Histories
 from services.gateway.live import LiveRelease
-from services.gateway.profiles import MAX_PROFILE, Draft, Origin, Profiles, Revision, normalise
+from services.gateway.profiles import MAX_PROFILE, NO_SUGGESTION, Draft, Origin, Profiles, Revision, Suggestion, normalise
 
 
 class ProfileWriter:
@@ -20,28 +22,33 @@ class ProfileWriter:
         self._live = live
         self._history_sent = history_sent
 
-    async def refresh(self, user_id: str, *, overwrite_edited: bool, seed: int | None) -> Revision:
-        """A new revision under the live release. What the user changes while the encoder writes is never overwritten.
+    async def refresh(self, user_id: str, *, overwrite_edited: bool, seed: int | None) -> tuple[Revision, Suggestion | None]:
+        """The profile as it is now, and what was written if that was laid beside the user's own words. Marks are heeded.
 
-        Raises NotFound without a history, FailedPrecondition for a profile in the user's own words unless `overwrite_edited`,
-        Aborted when the profile was changed meanwhile, and whatever the encoder raises.
+        Raises NotFound without a history, Aborted when the profile was changed meanwhile, FailedPrecondition when nothing is left
+        to say, and whatever the encoder raises.
         """
         current = await self._profiles.find(user_id)
-        if current and current.own_words and not overwrite_edited:
-            message = f"the profile of {user_id} was edited by the user; set overwrite_edited to replace it"
-            raise FailedPrecondition(message, reason="PROFILE_EDITED", metadata={"etag": current.etag})
         pins = await self._live.require()
         history = await self._histories.latest(user_id, self._history_sent)
         if not history:
             raise NotFound("history", user_id)
         written = await self._encoder.write(history, pins.encoder_version, seed)
-        draft = Draft(_plain(written.text), Origin.GENERATED, pins, written.interactions)
-        return await self._profiles.extend(user_id, current, draft, expected=current.etag if current else "")
+        text = _plain((await self._profiles.marks(user_id)).heeded(written.text))
+        if current and current.own_words and not overwrite_edited:
+            suggestion = Suggestion(text, pins, written.interactions, time.time_ns() // 1_000_000)
+            await self._profiles.suggest(user_id, suggestion)
+            return current, suggestion
+        draft = Draft(text, Origin.GENERATED, pins, written.interactions)
+        expected = current.etag if current else ""
+        return await self._profiles.extend(user_id, current, draft, expected=expected, beside=NO_SUGGESTION), None
 
 
 def _plain(text: str) -> str:
     """What a model wrote as a profile's text: no control characters, within the limit. Raises FailedPrecondition for no words."""
     kept = without_controls(text).strip()[:MAX_PROFILE]
     if not kept:
-        raise FailedPrecondition("the encoder wrote a profile without words; nothing was changed", reason="PROFILE_EMPTY")
+        raise FailedPrecondition(
+            "the encoder wrote nothing that could stand as a profile; nothing was changed", reason="PROFILE_EMPTY"
+        )
     return normalise(kept)

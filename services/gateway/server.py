@@ -17,6 +17,7 @@ from services.gateway.forwarding import forward
 from services.gateway.histories import Histories
 from services.gateway.interactions import Interactions
 from services.gateway.live import LiveRelease
+from services.gateway.previews import Previewer
 from services.gateway.profiles import Profiles
 from services.gateway.recommendations import Recommender
 from services.gateway.refresh import ProfileWriter
@@ -51,7 +52,9 @@ class Gateway:
         histories = Histories(interactions, decoder)
         writer = ProfileWriter(profiles, histories, encoder, live, settings.history_sent)
         recommender = Recommender(profiles, interactions, histories, decoder, live, settings.history_ranked)
-        gateway_pb2_grpc.add_RecommendationServiceServicer_to_server(RecommendationServicer(recommender), server)
+        gateway_pb2_grpc.add_RecommendationServiceServicer_to_server(
+            RecommendationServicer(recommender, Previewer(recommender, decoder)), server
+        )
         gateway_pb2_grpc.add_ProfileServiceServicer_to_server(ProfileServicer(profiles, writer, live), server)
         gateway_pb2_grpc.add_InteractionServiceServicer_to_server(InteractionServicer(interactions, histories, decoder), server)
         gateway_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(decoder), server)

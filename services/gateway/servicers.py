@@ -11,11 +11,21 @@ from langptune.convert import check_id
 from langptune.errors import InvalidArgument, NotFound
 from langptune.v1 import common_pb2, gateway_pb2, gateway_pb2_grpc
 from services.gateway.backends import Decoder
-from services.gateway.convert import entry_from_proto, entry_to_proto, pins_to_proto, profile_to_proto
+from services.gateway.convert import (
+    entry_from_proto,
+    entry_to_proto,
+    mark_from_proto,
+    marks_to_proto,
+    pins_to_proto,
+    profile_to_proto,
+    suggestion_to_proto,
+)
+from services.gateway.diffs import diff
 from services.gateway.histories import Histories
 from services.gateway.imports import InteractionImport
 from services.gateway.interactions import MAX_RECORDED, Interactions
 from services.gateway.live import LiveRelease
+from services.gateway.previews import Previewer
 from services.gateway.profiles import Pins, Profiles
 from services.gateway.recommendations import Recommender
 from services.gateway.refresh import ProfileWriter
@@ -24,8 +34,9 @@ from services.gateway.refresh import ProfileWriter
 class RecommendationServicer(gateway_pb2_grpc.RecommendationServiceServicer):
     """RecommendationService."""
 
-    def __init__(self, recommender: Recommender) -> None:
+    def __init__(self, recommender: Recommender, previewer: Previewer) -> None:
         self._recommender = recommender
+        self._previewer = previewer
 
     async def Recommend(self, request: gateway_pb2.RecommendRequest, context: Any) -> gateway_pb2.RecommendResponse:
         found = await self._recommender.recommend(request.user_id, request.k)
@@ -35,6 +46,16 @@ class RecommendationServicer(gateway_pb2_grpc.RecommendationServiceServicer):
             basis_reason=found.reason,
             versions=pins_to_proto(found.pins),
             profile_revision=found.profile_revision,
+        )
+
+    async def Preview(self, request: gateway_pb2.PreviewRequest, context: Any) -> gateway_pb2.PreviewResponse:
+        found = await self._previewer.preview(request.user_id, request.text, request.k)
+        return gateway_pb2.PreviewResponse(
+            items=found.items,
+            leaving=found.leaving,
+            basis=gateway_pb2.RankingBasis.Value(f"RANKING_BASIS_{found.query.basis.name}"),
+            versions=pins_to_proto(found.query.pins),
+            profile_revision=found.query.profile_revision,
         )
 
 
@@ -47,7 +68,11 @@ class ProfileServicer(gateway_pb2_grpc.ProfileServiceServicer):
         self._live = live
 
     async def GetProfile(self, request: gateway_pb2.GetProfileRequest, context: Any) -> gateway_pb2.GetProfileResponse:
-        return gateway_pb2.GetProfileResponse(profile=profile_to_proto(await self._profiles.get(request.user_id)))
+        return gateway_pb2.GetProfileResponse(
+            profile=profile_to_proto(await self._profiles.get(request.user_id)),
+            suggestion=suggestion_to_proto(await self._profiles.suggestion(request.user_id)),
+            marks=marks_to_proto(await self._profiles.marks(request.user_id)),
+        )
 
     async def UpdateProfile(self, request: gateway_pb2.UpdateProfileRequest, context: Any) -> gateway_pb2.UpdateProfileResponse:
         live = await self._live.find() or Pins()
@@ -58,8 +83,29 @@ class ProfileServicer(gateway_pb2_grpc.ProfileServiceServicer):
         self, request: gateway_pb2.RefreshProfileRequest, context: Any
     ) -> gateway_pb2.RefreshProfileResponse:
         seed = request.seed if request.HasField("seed") else None
-        written = await self._writer.refresh(request.user_id, overwrite_edited=request.overwrite_edited, seed=seed)
-        return gateway_pb2.RefreshProfileResponse(profile=profile_to_proto(written))
+        profile, suggestion = await self._writer.refresh(request.user_id, overwrite_edited=request.overwrite_edited, seed=seed)
+        return gateway_pb2.RefreshProfileResponse(profile=profile_to_proto(profile), suggestion=suggestion_to_proto(suggestion))
+
+    async def AcceptProfileSuggestion(
+        self, request: gateway_pb2.AcceptProfileSuggestionRequest, context: Any
+    ) -> gateway_pb2.AcceptProfileSuggestionResponse:
+        accepted = await self._profiles.accept(request.user_id, request.etag, request.merged_text)
+        return gateway_pb2.AcceptProfileSuggestionResponse(profile=profile_to_proto(accepted))
+
+    async def DismissProfileSuggestion(
+        self, request: gateway_pb2.DismissProfileSuggestionRequest, context: Any
+    ) -> gateway_pb2.DismissProfileSuggestionResponse:
+        await self._profiles.dismiss(request.user_id)
+        return gateway_pb2.DismissProfileSuggestionResponse()
+
+    async def MarkProfileSentence(
+        self, request: gateway_pb2.MarkProfileSentenceRequest, context: Any
+    ) -> gateway_pb2.MarkProfileSentenceResponse:
+        live = await self._live.find() or Pins()
+        mark = mark_from_proto(request.mark)
+        marked = await self._profiles.mark(request.user_id, request.sentence, mark, request.etag, live)
+        marks = marks_to_proto(await self._profiles.marks(request.user_id))
+        return gateway_pb2.MarkProfileSentenceResponse(profile=profile_to_proto(marked), marks=marks)
 
     async def ListProfileRevisions(
         self, request: gateway_pb2.ListProfileRevisionsRequest, context: Any
@@ -67,6 +113,17 @@ class ProfileServicer(gateway_pb2_grpc.ProfileServiceServicer):
         page, token = await self._profiles.revisions(request.user_id, request.page_size, request.page_token)
         revisions = [profile_to_proto(revision) for revision in page]
         return gateway_pb2.ListProfileRevisionsResponse(revisions=revisions, next_page_token=token)
+
+    async def DiffProfileRevisions(
+        self, request: gateway_pb2.DiffProfileRevisionsRequest, context: Any
+    ) -> gateway_pb2.DiffProfileRevisionsResponse:
+        before = await self._profiles.at(request.user_id, request.from_revision, "from_revision")
+        after = await self._profiles.at(request.user_id, request.to_revision, "to_revision")
+        parts = [
+            gateway_pb2.DiffPart(kind=gateway_pb2.DiffKind.Value(f"DIFF_KIND_{part.kind.name}"), text=part.text)
+            for part in diff(before.text, after.text)
+        ]
+        return gateway_pb2.DiffProfileRevisionsResponse(parts=parts)
 
     async def RestoreProfileRevision(
         self, request: gateway_pb2.RestoreProfileRevisionRequest, context: Any

@@ -72,21 +72,28 @@ def read_and_edit_the_profile(lp: Run, user: str, seen: set[str]) -> None:
     assert lp("recommend", "nobody").json()["basis"] == "popularity"
     assert lp("profile", "get", user).error()["code"] == "NOT_FOUND"
 
-    written = lp("profile", "refresh", user, "--seed", "1").json()
+    written = lp("profile", "refresh", user, "--seed", "1").json()["profile"]
     assert (written["revision"], written["origin"], written["versions"]["release_id"]) == (1, "generated", "r1")
     ranking = lp("recommend", user, "-k", "100").json()
     assert ranking["basis"] == "profile"
     assert not seen & {place["item"]["item_id"] for place in ranking["items"]}
 
+    tried = lp("profile", "preview", user, "The user enjoys western films and desert settings.", "-k", "100").json()
+    assert (tried["profile_revision"], len(tried["items"])) == (1, 100)
     edited = lp("profile", "edit", user, "--text", "The user enjoys western films and desert settings.").json()
     assert (edited["revision"], edited["origin"]) == (2, "edited")
     followed = lp("recommend", user, "-k", "100").json()
     assert followed["profile_revision"] == 2
+    previewed = [place["item"]["item_id"] for place in tried["items"]]
+    assert previewed == [place["item"]["item_id"] for place in followed["items"]]
     assert [place["item"]["item_id"] for place in followed["items"]] != [place["item"]["item_id"] for place in ranking["items"]]
 
     conflict = lp("profile", "edit", user, "--text", "Too late.", "--etag", written["etag"]).error()
     assert (conflict["code"], conflict["etag"]) == ("ABORTED", edited["etag"])
-    assert lp("profile", "refresh", user).error()["reason"] == "PROFILE_EDITED"
+    beside = lp("profile", "refresh", user, "--seed", "1").json()
+    assert (beside["profile"], beside["suggestion"]["text"]) == (edited, written["text"])
+    changed = {part["kind"]: part["text"] for part in lp("profile", "diff", user, "1", "2").json()}
+    assert {"removed", "added"} <= changed.keys()
     restored = lp("profile", "restore", user, "1").json()
     assert (restored["revision"], restored["origin"], restored["text"]) == (3, "restored", written["text"])
     assert [revision["revision"] for revision in lp("profile", "history", user).json()] == [3, 2, 1]
@@ -113,7 +120,7 @@ def publish_and_roll_back(lp: Run, user: str, candidate: str) -> None:
     published = lp("releases", "publish", candidate, "--expected", "r1").json()
     assert (published["release"]["live"], published["previous_release_id"]) == (True, "r1")
     assert lp("recommend", user).json()["versions"]["release_id"] == candidate
-    assert lp("profile", "refresh", user, "--overwrite-edited").json()["versions"]["release_id"] == candidate
+    assert lp("profile", "refresh", user, "--overwrite-edited").json()["profile"]["versions"]["release_id"] == candidate
     assert lp("releases", "rollback").json()["release"]["release_id"] == "r1"
     assert lp("recommend", user).json()["versions"]["release_id"] == "r1"
     assert [(each["release_id"], each["live"]) for each in lp("releases", "list").json()] == [("r2", False), ("r1", True)]

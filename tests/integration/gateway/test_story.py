@@ -13,9 +13,10 @@ import pytest_asyncio
 from google.protobuf.timestamp_pb2 import Timestamp
 from redis.asyncio import Redis
 
-from langptune.client import Item, LangPTune, NewInteraction, ProfileOrigin, RankedItem, RankingBasis
-from langptune.errors import Aborted, FailedPrecondition, InvalidArgument, LangPTuneError, NotFound
+from langptune.client import DiffKind, Item, LangPTune, NewInteraction, ProfileOrigin, RankedItem, RankingBasis, SentenceMark
+from langptune.errors import Aborted, InvalidArgument, LangPTuneError, NotFound
 from langptune.rpc import open_channel
+from langptune.text import sentences
 from langptune.v1 import common_pb2, gateway_pb2, gateway_pb2_grpc
 from langptune.weights import ReleaseRegistry
 from tests.integration.gateway.world import World
@@ -98,13 +99,74 @@ async def test_from_popularity_to_profile_and_back(lp: LangPTune, world: World) 
 async def test_an_edit_is_not_overwritten_unasked(lp: LangPTune, world: World) -> None:
     user = world.dataset.interactions[0][0]
     edited = await lp.update_profile(user, "My own words.")
-    with pytest.raises(FailedPrecondition) as caught:
-        await lp.refresh_profile(user)
-    assert caught.value.reason == "PROFILE_EDITED"
-    assert await lp.get_profile(user) == edited
+    assert await lp.update_profile(user, "My own words.") == edited, "sent again: the first answer may have been lost"
+    assert await lp.refresh_profile(user, seed=1) == edited
+    page = await lp.get_profile_page(user)
+    assert page.profile == edited
+    assert page.suggestion is not None
+    assert page.suggestion.versions.release_id == world.release.release_id
+    assert page.suggestion.interactions > 0
+    accepted = await lp.accept_profile_suggestion(user, etag=edited.etag)
+    assert (accepted.revision, accepted.text, accepted.origin) == (2, page.suggestion.text, ProfileOrigin.SUGGESTED)
+    assert (await lp.get_profile_page(user)).suggestion is None
+    again = await lp.update_profile(user, "My own words again.", etag=accepted.etag)
+    await lp.refresh_profile(user, seed=1)
+    await lp.dismiss_profile_suggestion(user)
+    assert (await lp.get_profile_page(user)).suggestion is None
     written = await lp.refresh_profile(user, overwrite_edited=True, seed=1)
-    assert (written.revision, written.origin) == (2, ProfileOrigin.GENERATED)
-    assert written.interactions > 0
+    assert (written.revision, written.origin, written.text) == (again.revision + 1, ProfileOrigin.GENERATED, page.suggestion.text)
+
+
+async def test_marked_sentences_are_heeded_by_the_next_refresh(lp: LangPTune, world: World) -> None:
+    user = next(user for user, _ in reversed(world.dataset.interactions))
+    written = await lp.refresh_profile(user, seed=4)
+    first, second, *_ = sentences(written.text)
+    left = await lp.mark_profile_sentence(user, first, SentenceMark.NOT_TRUE, etag=written.etag)
+    assert first not in left.text
+    await lp.mark_profile_sentence(user, second, SentenceMark.PINNED, etag=left.etag)
+    assert (await lp.get_profile_page(user)).marks == {first: SentenceMark.NOT_TRUE, second: SentenceMark.PINNED}
+    same_words = await lp.refresh_profile(user, seed=4)
+    assert first not in same_words.text, "the encoder wrote it again, and it was left out"
+    other_words = await lp.refresh_profile(user, seed=5)
+    assert other_words.text.startswith(second)
+    with pytest.raises(InvalidArgument, match="sentence"):
+        await lp.mark_profile_sentence(user, "No such sentence.", SentenceMark.PINNED, etag=other_words.etag)
+    difference = await lp.diff_profile_revisions(user, written.revision, other_words.revision)
+    assert "".join(part.text for part in difference if part.kind is not DiffKind.REMOVED) == other_words.text
+
+
+async def test_a_preview_is_what_an_edit_then_gives(lp: LangPTune, world: World) -> None:
+    """Every item's two places are held against the whole rankings before and after the edit."""
+    user = world.dataset.interactions[5][0]
+    written = await lp.refresh_profile(user, seed=2)
+    before = {place.item.item_id: place.position for place in (await lp.recommend(user, k=100)).items}
+    text = "The user enjoys western films. They like desert settings."
+    preview = await lp.preview(user, text, k=10)
+    assert (preview.basis, preview.profile_revision) == (RankingBasis.PROFILE, written.revision)
+    assert await lp.get_profile(user) == written, "nothing is stored"
+    await lp.update_profile(user, text, etag=written.etag)
+    after = {place.item.item_id: place.position for place in (await lp.recommend(user, k=100)).items}
+    assert [place.item.item_id for place in preview.items] == list(after)[:10]
+    assert [place.position for place in preview.items] == list(range(1, 11))
+    for place in (*preview.items, *preview.leaving):
+        assert after.get(place.item.item_id, place.position) == place.position
+        assert before.get(place.item.item_id, place.previous_position) == place.previous_position
+    gone = set(list(before)[:10]) - set(list(after)[:10])
+    assert {place.item.item_id for place in preview.leaving} == gone
+    assert gone, "an edit that moves nothing shows nothing"
+
+
+async def test_a_preview_without_a_profile(lp: LangPTune, world: World) -> None:
+    nobody = await lp.preview("previewer", "Likes trains.", k=5)
+    assert (nobody.basis, nobody.leaving) == (RankingBasis.POPULARITY, ())
+    assert [place.previous_position for place in nobody.items] == [0] * 5
+    someone = await lp.preview(world.dataset.interactions[9][0], "Likes trains.", k=5)
+    assert someone.basis == RankingBasis.HISTORY
+    assert all(place.previous_position >= 1 for place in someone.items)
+    with pytest.raises(InvalidArgument, match="text"):
+        await lp.preview("previewer", " ")
+    with pytest.raises(InvalidArgument, match="k: must be 1 to 100"):
+        await lp.preview("previewer", "Likes trains.", k=101)
 
 
 async def test_a_history_comes_back_whole_and_newest_first(lp: LangPTune, world: World) -> None:

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from langptune.errors import Aborted, InvalidArgument, NotFound
-from services.gateway.profiles import MAX_PROFILE, Draft, Origin, Pins, Profiles, normalise
+from services.gateway.marks import Mark, Marks
+from services.gateway.profiles import MAX_PROFILE, Draft, Origin, Pins, Profiles, Suggestion, normalise
 
 LIVE = Pins("enc-1", "dec-1", "r1")
 
@@ -146,3 +147,71 @@ async def test_any_interleaving_of_edits_is_one_line_of_revisions(client: redis.
         texts.append(stored.text)
     line = (await profiles.revisions("u1", 100, ""))[0] if texts else []
     assert [(each.revision, each.text) for each in reversed(line)] == list(enumerate(texts, start=1))
+
+
+async def test_the_same_edit_sent_twice_is_one_revision(profiles: Profiles) -> None:
+    """The first answer was lost on the way: the repetition, with the etag from before, finds its own work done."""
+    first = await profiles.edit("u1", "one", "", LIVE)
+    second = await profiles.edit("u1", "two", first.etag, LIVE)
+    assert await profiles.edit("u1", "two", first.etag, LIVE) == second
+    with pytest.raises(Aborted):
+        await profiles.edit("u1", "three", first.etag, LIVE)
+    assert (await profiles.get("u1")).revision == 2
+
+
+async def test_a_suggestion_waits_until_it_is_taken_or_dismissed(profiles: Profiles) -> None:
+    edited = await profiles.edit("u1", "My own words.", "", LIVE)
+    suggestion = Suggestion("Likes cats.", Pins("enc-2", "dec-2", "r2"), 7, 1_000)
+    await profiles.suggest("u1", suggestion)
+    assert await profiles.suggestion("u1") == suggestion
+    changed = await profiles.edit("u1", "My other words.", edited.etag, LIVE)
+    with pytest.raises(Aborted):
+        await profiles.accept("u1", edited.etag, "")
+    assert await profiles.suggestion("u1") == suggestion
+    taken = await profiles.accept("u1", changed.etag, "")
+    assert (taken.revision, taken.text, taken.origin, taken.pins) == (3, "Likes cats.", Origin.SUGGESTED, suggestion.pins)
+    assert not taken.own_words
+    assert await profiles.suggestion("u1") is None
+    with pytest.raises(NotFound, match="profile suggestion 'u1'"):
+        await profiles.accept("u1", taken.etag, "")
+    await profiles.suggest("u1", suggestion)
+    await profiles.dismiss("u1")
+    await profiles.dismiss("u1")
+    assert await profiles.suggestion("u1") is None
+
+
+async def test_a_merged_suggestion_is_the_users_own_words(profiles: Profiles) -> None:
+    edited = await profiles.edit("u1", "My own words.", "", LIVE)
+    await profiles.suggest("u1", Suggestion("Likes cats.", LIVE, 7, 1_000))
+    merged = await profiles.accept("u1", edited.etag, " Likes cats. My own words.\r\n")
+    assert (merged.text, merged.origin, merged.own_words) == ("Likes cats. My own words.", Origin.SUGGESTED, True)
+
+
+async def test_marks_pin_take_out_and_are_taken_back(profiles: Profiles) -> None:
+    draft = Draft("Likes cats. Likes dogs. Hates rain.", Origin.GENERATED, LIVE, 7)
+    written = await profiles.extend("u1", None, draft, expected="")
+    pinned = await profiles.mark("u1", "Likes dogs.", Mark.PINNED, written.etag, LIVE)
+    assert pinned == written
+    denied = await profiles.mark("u1", "Hates rain.", Mark.NOT_TRUE, written.etag, LIVE)
+    assert (denied.revision, denied.text, denied.origin, denied.own_words) == (2, "Likes cats. Likes dogs.", Origin.EDITED, False)
+    assert await profiles.marks("u1") == Marks(pinned=("Likes dogs.",), not_true=("Hates rain.",))
+    await profiles.mark("u1", "hates rain", Mark.NONE, denied.etag, LIVE)
+    assert await profiles.marks("u1") == Marks(pinned=("Likes dogs.",))
+
+
+async def test_bad_marks_change_nothing(profiles: Profiles) -> None:
+    with pytest.raises(NotFound, match="profile 'u1'"):
+        await profiles.mark("u1", "Likes cats.", Mark.PINNED, "", LIVE)
+    written = await profiles.extend("u1", None, Draft("Likes cats.", Origin.GENERATED, LIVE), expected="")
+    for sentence, mark, problem in (
+        ("Likes dogs.", Mark.PINNED, "no sentence of the profile"),
+        ("Likes cats.", Mark.NONE, "is not marked"),
+        ("Likes cats.", Mark.NOT_TRUE, "the whole profile"),
+    ):
+        with pytest.raises(InvalidArgument, match=problem):
+            await profiles.mark("u1", sentence, mark, written.etag, LIVE)
+    with pytest.raises(Aborted) as caught:
+        await profiles.mark("u1", "Likes cats.", Mark.PINNED, "stale", LIVE)
+    assert caught.value.etag == written.etag
+    assert await profiles.marks("u1") == Marks()
+    assert await profiles.get("u1") == written
