@@ -1,8 +1,8 @@
 """The profile encoder as the trainer sees it: log-probs of rollouts with gradients, and a folder to publish.
 
 The prompt runs once for its G rollouts, with its keys and values kept in the graph; lm_head sees response positions only, in
-chunks. The plain dense computation that this must equal lives in the tests. Dropout is off, so the policy that learns is the
-policy that samples. Left out: more than one device, lower precision, activation checkpointing.
+chunks (`logprobs`); frozen layers run once per batch (`trunk`). The plain dense computation that this must equal lives in the
+tests. Dropout is off, so the policy that learns is the policy that samples. Left out: activation checkpointing.
 """
 
 from __future__ import annotations
@@ -10,21 +10,31 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from langptune.errors import FailedPrecondition
 from services.trainer.learning.config import RlsoConfig
+from services.trainer.learning.logprobs import label_logprobs
 from services.trainer.learning.packing import PackedGroups, pack
 from services.trainer.learning.ports import RolloutGroup
 from services.trainer.learning.trainable import choose_trainable
+from services.trainer.learning.trunk import frozen_layers, lower_part, upper_part
 
 LOGITS_PER_CHUNK = 2**26  # elements of one chunk of logits, 256 MiB in float32
+
+
+@dataclass(slots=True)
+class Batch:
+    """Groups laid out once for all passes over them, and what the frozen layers make of them."""
+
+    packed: PackedGroups
+    trunk: tuple[Tensor, Tensor] | None = None  # states of the prompts [B, P, hidden] and of the response sides [B, Q, hidden]
 
 
 class Policy:
@@ -36,6 +46,7 @@ class Policy:
         self.causal_lm = model
         self.wrapped = choose_trainable(model, config)  # the same, or its adapters around it
         self.wrapped.eval()
+        self._frozen = frozen_layers(self._decoder)  # layers that run once per batch
 
     @classmethod
     def load(cls, folder: str | Path, config: RlsoConfig) -> Policy:
@@ -52,38 +63,38 @@ class Policy:
         """The parameters that learn, by name."""
         return {name: parameter for name, parameter in self.wrapped.named_parameters() if parameter.requires_grad}
 
-    def sequence_logprobs(self, groups: Sequence[RolloutGroup]) -> Tensor:  # [B, G]
+    def batch(self, groups: Sequence[RolloutGroup]) -> Batch:
+        """For several passes over the same groups."""
+        return Batch(pack(groups).to(self.device))
+
+    def sequence_logprobs(self, groups: Sequence[RolloutGroup] | Batch) -> Tensor:  # [B, G]
         """ln pi(p) in nats of every rollout, summed over its tokens, EOS included; with the graph if gradients are on."""
-        packed = pack(groups).to(self.device)
-        hidden = self._response_states(packed)  # [B, Q, hidden]
+        batch = groups if isinstance(groups, Batch) else self.batch(groups)
+        packed = batch.packed
+        hidden = self._response_states(batch)  # [B, Q, hidden]
         wanted = hidden.flatten(0, 1).index_select(0, packed.predictors)  # [N, hidden]
-        token_logprobs = self._token_logprobs(wanted, packed.labels)  # [N]
+        rows = max(1, LOGITS_PER_CHUNK // self.causal_lm.config.get_text_config().vocab_size)
+        token_logprobs = label_logprobs(self.causal_lm.get_submodule("lm_head"), wanted, packed.labels, rows)  # [N]
         sums = token_logprobs.new_zeros(packed.shape[0] * packed.shape[1])
         return sums.index_add(0, packed.samples, token_logprobs).view(packed.shape)
 
-    def _response_states(self, packed: PackedGroups) -> Tensor:
-        decoder = self.causal_lm.base_model
-        cache = DynamicCache()
-        if packed.prompt_ids.shape[1]:  # right padding is seen by no one: it comes after the prompt, and the mask leaves it out
-            decoder(input_ids=packed.prompt_ids, past_key_values=cache, use_cache=True)
-        output = decoder(
-            input_ids=packed.response_ids,
-            position_ids=packed.response_positions,
-            attention_mask=packed.mask,
-            past_key_values=cache,
-            use_cache=True,
-        )
-        states: Tensor = output.last_hidden_state
-        return states
+    def _response_states(self, batch: Batch) -> Tensor:
+        decoder, packed = self._decoder, batch.packed
+        if not self._frozen:
+            return _run(packed, (decoder, packed.prompt_ids), (decoder, packed.response_ids))[1]
+        if batch.trunk is None:
+            lower = lower_part(decoder, self._frozen)
+            with torch.no_grad():
+                batch.trunk = _run(packed, (lower, packed.prompt_ids), (lower, packed.response_ids))
+        prompt, response = batch.trunk
+        views = [(upper_part(decoder, self._frozen, states), states) for states in (prompt, response)]
+        return _run(packed, views[0], views[1])[1]
 
-    def _token_logprobs(self, hidden: Tensor, labels: Tensor) -> Tensor:
-        """[N, hidden], [N] -> [N]; more than one chunk recomputes its logits in the backward pass instead of keeping them."""
-        head = self.causal_lm.get_submodule("lm_head")
-        rows = max(1, LOGITS_PER_CHUNK // self.causal_lm.config.get_text_config().vocab_size)
-        if len(labels) <= rows:
-            return _label_logprobs(head, hidden, labels)
-        chunks = zip(torch.split(hidden, rows), torch.split(labels, rows), strict=True)
-        return torch.cat([checkpoint(_label_logprobs, head, *chunk, use_reentrant=False) for chunk in chunks])
+    @property
+    def _decoder(self) -> PreTrainedModel:
+        """The model below its lm_head."""
+        decoder: PreTrainedModel = self.causal_lm.base_model  # type: ignore[assignment]  # annotated as any module
+        return decoder
 
     def snapshot(self) -> dict[str, Tensor]:
         """A copy of the parameters that learn."""
@@ -120,10 +131,29 @@ class Policy:
         self.tokenizer.save_pretrained(folder)
 
 
-def _label_logprobs(head: nn.Module, hidden: Tensor, labels: Tensor) -> Tensor:
-    logits = head(hidden).float()  # [N, vocabulary]
-    chosen: Tensor = logits.gather(1, labels[:, None]).squeeze(1) - logits.logsumexp(dim=1)
-    return chosen
+Pass = tuple[PreTrainedModel, Tensor]  # what runs, and its input: token ids [B, W], or the states of a trunk [B, W, hidden]
+
+
+def _run(packed: PackedGroups, prompt: Pass, response: Pass) -> tuple[Tensor, Tensor]:
+    """The prompts, then the response sides against their keys and values; last hidden states [B, P, ...] and [B, Q, ...]."""
+    cache = DynamicCache()
+    decoder, inputs = prompt
+    prompt_states = torch.empty(len(inputs), 0, 1)
+    if inputs.shape[1]:  # right padding is seen by no one: it comes after the prompt, and the mask leaves it out
+        prompt_states = decoder(**_named(inputs), past_key_values=cache, use_cache=True).last_hidden_state
+    decoder, inputs = response
+    output = decoder(
+        **_named(inputs),
+        position_ids=packed.response_positions,
+        attention_mask=packed.mask,
+        past_key_values=cache,
+        use_cache=True,
+    )
+    return prompt_states, output.last_hidden_state
+
+
+def _named(inputs: Tensor) -> dict[str, Tensor]:
+    return {"inputs_embeds" if inputs.is_floating_point() else "input_ids": inputs}
 
 
 def _check_supported(model: PreTrainedModel) -> None:

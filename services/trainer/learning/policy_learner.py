@@ -16,9 +16,11 @@ from torch import Tensor
 from services.trainer.learning.config import RlsoConfig
 from services.trainer.learning.optimizer import adamw, gradient_norm, set_rate
 from services.trainer.learning.packing import micro_batches
-from services.trainer.learning.policy import Policy
+from services.trainer.learning.policy import Batch, Policy
 from services.trainer.learning.ports import RolloutGroup
 from services.trainer.learning.rlso import rlso_loss, standardised, with_kl_penalty
+
+Part = tuple[list[int], Batch]  # which of the groups, and their layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +50,11 @@ class PolicyLearner:
     def update(self, groups: Sequence[RolloutGroup], quality: Tensor, rate: float) -> PolicyUpdate:
         """`epochs` steps at learning rate `rate` on `groups` [B] with ranking quality U, Gamma included, [B, G]."""
         set_rate(self.optimizer, rate)
-        parts = micro_batches(groups, self.config.micro_tokens)
-        rewards, behaviour, kl = self._rewards(groups, quality, parts)
+        parts = self._parts(groups)
+        rewards, behaviour, kl = self._rewards(quality, parts)
         losses, norms = [], []
         for _ in range(self.config.epochs):
-            loss, logprobs = self._epoch(groups, rewards, behaviour, parts)
+            loss, logprobs = self._epoch(rewards, behaviour, parts)
             behaviour = logprobs if behaviour is None else behaviour
             losses.append(loss)
             norms.append(gradient_norm(self.policy.trainable().values()))
@@ -60,37 +62,38 @@ class PolicyLearner:
         assert behaviour is not None  # config.epochs >= 1
         return PolicyUpdate(tuple(losses), tuple(norms), behaviour, kl)
 
-    def _rewards(
-        self, groups: Sequence[RolloutGroup], quality: Tensor, parts: list[list[int]]
-    ) -> tuple[Tensor, Tensor | None, float | None]:
+    def _parts(self, groups: Sequence[RolloutGroup]) -> list[Part]:
+        """Laid out once for all epochs and the reference; frozen layers, too, run once."""
+        parts = micro_batches(groups, self.config.micro_tokens)
+        return [(part, self.policy.batch([groups[at] for at in part])) for part in parts]
+
+    def _rewards(self, quality: Tensor, parts: list[Part]) -> tuple[Tensor, Tensor | None, float | None]:
         """Rewards [B, G]; and, known only when gamma > 0, behaviour log-probs [B, G] and mean KL."""
         rewards, behaviour, kl = quality, None, None
         if self.reference is not None:
-            behaviour = self._logprobs(groups, parts)
+            behaviour = self._logprobs(quality, parts)
             with self.policy.weights(self.reference):
-                reference = self._logprobs(groups, parts)
+                reference = self._logprobs(quality, parts)
             rewards = with_kl_penalty(rewards, behaviour, reference, self.config.gamma)
             kl = (behaviour - reference).mean().item()
         return (standardised(rewards) if self.config.standardise else rewards), behaviour, kl
 
     @torch.no_grad()
-    def _logprobs(self, groups: Sequence[RolloutGroup], parts: list[list[int]]) -> Tensor:  # [B, G]
-        logprobs = torch.empty(len(groups), len(groups[0].rollouts))
-        for part in parts:
-            logprobs[part] = self.policy.sequence_logprobs([groups[at] for at in part]).cpu()
+    def _logprobs(self, like: Tensor, parts: list[Part]) -> Tensor:  # [B, G]
+        logprobs = torch.empty_like(like)
+        for places, batch in parts:
+            logprobs[places] = self.policy.sequence_logprobs(batch).cpu()
         return logprobs
 
-    def _epoch(
-        self, groups: Sequence[RolloutGroup], rewards: Tensor, behaviour: Tensor | None, parts: list[list[int]]
-    ) -> tuple[float, Tensor]:
+    def _epoch(self, rewards: Tensor, behaviour: Tensor | None, parts: list[Part]) -> tuple[float, Tensor]:
         """Gradients of the mean loss over the whole batch, summed part by part; returns that loss and the log-probs [B, G]."""
         self.optimizer.zero_grad()
         total, seen = 0.0, torch.empty_like(rewards)
-        for part in parts:
-            logprobs = self.policy.sequence_logprobs([groups[at] for at in part])
-            seen[part] = logprobs.detach().cpu()
-            sampled = (seen if behaviour is None else behaviour)[part].to(logprobs.device)
-            loss = rlso_loss(logprobs, sampled, rewards[part].to(logprobs.device), self.config.eta).sum() / len(groups)
+        for places, batch in parts:
+            logprobs = self.policy.sequence_logprobs(batch)
+            seen[places] = logprobs.detach().cpu()
+            sampled = (seen if behaviour is None else behaviour)[places].to(logprobs.device)
+            loss = rlso_loss(logprobs, sampled, rewards[places].to(logprobs.device), self.config.eta).sum() / len(rewards)
             torch.autograd.backward(loss)
             total += loss.item()
         return total, seen

@@ -27,19 +27,23 @@ def _freeze_trunk(model: PreTrainedModel, top: int) -> None:
     layers = list(model.base_model.get_submodule("layers").children())
     if top > len(layers):
         raise InvalidArgument("rlso.last_k", f"the encoder has {len(layers)} layers, not {top}")
+    _untie_head(model)
     model.requires_grad_(False)
     for module in (*layers[-top:], model.base_model.get_submodule("norm"), model.get_submodule("lm_head")):
         module.requires_grad_(True)
 
 
 def _with_adapters(model: PreTrainedModel, config: RlsoConfig) -> nn.Module:
-    head, embedding = model.get_submodule("lm_head"), model.get_input_embeddings()
-    if head.get_parameter("weight") is embedding.get_parameter(
-        "weight"
-    ):  # an adapter on lm_head must not move the input embedding when it is merged
-        head.weight = nn.Parameter(head.get_parameter("weight").detach().clone())
-        model.config.tie_word_embeddings = False
+    _untie_head(model)
     adapters = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules=LORA_TARGETS, lora_dropout=0.0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # the adapters' first values are part of the model: the same in every run
         return get_peft_model(model, adapters)
+
+
+def _untie_head(model: PreTrainedModel) -> None:
+    """An lm_head that learns while the input embedding is frozen must not be the same tensor."""
+    head, embedding = model.get_submodule("lm_head"), model.get_input_embeddings()
+    if head.get_parameter("weight") is embedding.get_parameter("weight"):
+        head.weight = nn.Parameter(head.get_parameter("weight").detach().clone())
+        model.config.tie_word_embeddings = False

@@ -58,16 +58,26 @@ def group(prompt_length: int, response_lengths: Sequence[int], seed: int, trunca
     return RolloutGroup((1, *tokens(prompt_length - 1)), rollouts, "v0")
 
 
-def dense_logprobs(model: PreTrainedModel, groups: Sequence[RolloutGroup]) -> Tensor:
-    """The plain twin: one row per rollout, prompt and response together, full logits, full log-softmax. [B, G]"""
-    rows = []
-    for each in groups:
-        for rollout in each.rollouts:
-            ids = torch.tensor([[*each.prompt_token_ids, *rollout.token_ids]])
-            logprobs = model(input_ids=ids, use_cache=False).logits.float().log_softmax(-1)[0]
-            start = len(each.prompt_token_ids)
-            rows.append(torch.stack([logprobs[start + at - 1, token] for at, token in enumerate(rollout.token_ids)]).sum())
-    return torch.stack(rows).view(len(groups), -1)
+def dense_logprobs(model: PreTrainedModel, groups: Sequence[RolloutGroup], padding: str = "left") -> Tensor:
+    """The plain twin: one row per rollout, prompt repeated, all rows padded to the longest, full logits. [B, G]"""
+    pairs = [(each.prompt_token_ids, rollout.token_ids) for each in groups for rollout in each.rollouts]
+    width = max(len(prompt) + len(response) for prompt, response in pairs)
+    ids, mask = torch.zeros(2, len(pairs), width, dtype=torch.long)
+    starts = []  # of the responses
+    for row, (prompt, response) in enumerate(pairs):
+        used = len(prompt) + len(response)
+        first = width - used if padding == "left" else 0
+        ids[row, first : first + used] = torch.tensor([*prompt, *response])
+        mask[row, first : first + used] = 1
+        starts.append(first + len(prompt))
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
+    logprobs = logits[:, :-1].float().log_softmax(-1).gather(2, ids[:, 1:, None]).squeeze(2)  # [rows, width - 1]
+    sums = [
+        logprobs[row, start - 1 : start - 1 + len(response)].sum()
+        for row, (start, (_, response)) in enumerate(zip(starts, pairs, strict=True))
+    ]
+    return torch.stack(sums).view(len(groups), -1)
 
 
 def item(number: int) -> Item:

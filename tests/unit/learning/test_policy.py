@@ -38,21 +38,47 @@ def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     return ((ours - theirs).norm() / theirs.norm().clamp_min(1e-12)).item()
 
 
+@pytest.mark.parametrize("padding", ["left", "right"])
+@pytest.mark.parametrize("trainable", ["full", "last_k", "lora"])
 @pytest.mark.parametrize("architecture", ["llama", "gemma", "qwen"])
-def test_equals_the_dense_twin_in_loss_and_gradients(architecture: str, tokenizer: PreTrainedTokenizerFast) -> None:
-    policy = make_policy(architecture, tokenizer)
+def test_equals_the_dense_twin_in_loss_and_gradients(
+    architecture: str, trainable: str, padding: str, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """The second pass over a batch takes the frozen layers' output as it was kept by the first; both are checked."""
+    policy = make_policy(architecture, tokenizer, trainable=trainable, last_k=2, lora_rank=4, lora_alpha=8)
+    with torch.no_grad():
+        for parameter in policy.trainable().values():  # else an adapter's second matrix is 0, and its first has no gradient
+            parameter.add_(0.05 * torch.randn_like(parameter))
     behaviour, rewards = torch.randn(4, 3) - 30, torch.randn(4, 3)
 
-    dense = dense_logprobs(policy.causal_lm, GROUPS)
-    rlso_loss(dense, behaviour, rewards, 1.0).mean().backward()
-    expected = {name: parameter.grad.clone() for name, parameter in policy.trainable().items()}
-    policy.wrapped.zero_grad()
-    fast = policy.sequence_logprobs(GROUPS)
-    rlso_loss(fast, behaviour, rewards, 1.0).mean().backward()
+    def gradients(logprobs: torch.Tensor) -> dict[str, torch.Tensor]:
+        policy.wrapped.zero_grad()
+        rlso_loss(logprobs, behaviour, rewards, 1.0).mean().backward()
+        return {name: parameter.grad.clone() for name, parameter in policy.trainable().items()}
 
-    assert relative(fast.detach(), dense.detach()) < TOLERANCE
-    for name, parameter in policy.trainable().items():
-        assert relative(parameter.grad, expected[name]) < TOLERANCE, name
+    dense = dense_logprobs(policy.causal_lm, GROUPS, padding)
+    expected = gradients(dense)
+    batch = policy.batch(GROUPS)
+    for _ in range(2):
+        fast = policy.sequence_logprobs(batch)
+        found = gradients(fast)
+        assert relative(fast.detach(), dense.detach()) < TOLERANCE
+        for name, value in expected.items():
+            assert relative(found[name], value) < TOLERANCE, name
+    assert (batch.trunk is not None) == (trainable == "last_k")
+
+
+def test_what_is_kept_of_frozen_layers_serves_the_reference_too(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Other weights in the layers that learn, the same kept states below them."""
+    policy = make_policy("gemma", tokenizer, trainable="last_k", last_k=1)
+    batch, base = policy.batch(GROUPS), policy.snapshot()
+    with torch.no_grad():
+        first = policy.sequence_logprobs(batch)
+        for parameter in policy.trainable().values():
+            parameter.mul_(1.1)
+        assert relative(policy.sequence_logprobs(batch), dense_logprobs(policy.causal_lm, GROUPS)) < TOLERANCE
+        with policy.weights(base):
+            assert torch.equal(policy.sequence_logprobs(batch), first)
 
 
 @pytest.mark.parametrize("groups", [GROUPS[3:], [group(1, [1, 1], seed=5)], [group(2, [1, 1], seed=6), group(1, [1, 3], seed=7)]])
@@ -108,9 +134,10 @@ def test_micro_size_never_changes_an_update(trainable: str, tokenizer: PreTraine
             assert torch.allclose(value, ends[0][1][name], atol=2e-4), name
 
 
-def test_last_k_moves_the_top_and_nothing_else(tokenizer: PreTrainedTokenizerFast) -> None:
+@pytest.mark.parametrize("architecture", ["llama", "gemma"])  # gemma: lm_head is tied to the input embedding, which is frozen
+def test_last_k_moves_the_top_and_nothing_else(architecture: str, tokenizer: PreTrainedTokenizerFast) -> None:
     config = RlsoConfig(trainable="last_k", last_k=1, learning_rate=1e-2)
-    policy = Policy(random_model("llama"), tokenizer, config)
+    policy = Policy(random_model(architecture), tokenizer, config)
     before = copy.deepcopy(policy.causal_lm.state_dict())
     PolicyLearner(policy, config).update(GROUPS, torch.rand(4, 3), 1e-2)
     moved = {name for name, value in policy.causal_lm.state_dict().items() if not torch.equal(value, before[name])}

@@ -1,0 +1,48 @@
+"""Log-probs of labels from hidden states, without ever holding the logits of all positions of a large vocabulary.
+
+Positions go through the head in chunks. One chunk keeps one buffer of logits, which its backward pass turns into their gradient
+in place; several chunks keep none and compute their logits again (vocabularies of 256,000 columns make that the cheaper way).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
+
+
+def label_logprobs(head: nn.Module, hidden: Tensor, labels: Tensor, rows: int) -> Tensor:
+    """ln softmax(head(hidden))[labels] in float32, at most `rows` positions at a time. [N, hidden], [N] -> [N]"""
+    if len(labels) <= rows:
+        return _chunk(head, hidden, labels)
+    chunks = zip(torch.split(hidden, rows), torch.split(labels, rows), strict=True)
+    return torch.cat([checkpoint(_chunk, head, *chunk, use_reentrant=False) for chunk in chunks])
+
+
+def _chunk(head: nn.Module, hidden: Tensor, labels: Tensor) -> Tensor:
+    logprobs: Tensor = _LabelLogprobs.apply(head(hidden), labels)  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
+    return logprobs
+
+
+class _LabelLogprobs(Function):
+    """logits [N, V], labels [N] -> x_y - ln sum_v e^(x_v) [N]. The gradient, g (onehot - softmax), takes their place."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
+        values = logits.float()
+        total = values.logsumexp(dim=1)
+        ctx.save_for_backward(logits, labels, total)
+        return values.gather(1, labels[:, None]).squeeze(1) - total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        logits, labels, total = ctx.saved_tensors
+        gradient = logits.float()  # in float32 the very buffer: the head made it for us, and needs it no more
+        gradient.sub_(total[:, None]).exp_().mul_(-upstream[:, None])
+        gradient[torch.arange(len(labels), device=labels.device), labels] += upstream
+        return gradient.to(logits.dtype), None
