@@ -25,39 +25,43 @@ _sym_db = _symbol_database.Default()
 from langptune.v1 import common_pb2 as langptune_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1alangptune/v1/encoder.proto\x12\x0clangptune.v1\x1a\x19langptune/v1/common.proto\"q\n\x11GenerationOptions\x12\x16\n\x0emax_new_tokens\x18\x01 \x01(\x05\x12\x18\n\x0btemperature\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04seed\x18\x03 \x01(\x04H\x01\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x07\n\x05_seed\"\x9b\x01\n\x16GenerateProfileRequest\x12&\n\x07history\x18\x01 \x01(\x0b\x32\x15.langptune.v1.History\x12\x17\n\x0f\x65ncoder_version\x18\x02 \x01(\t\x12\x30\n\x07options\x18\x03 \x01(\x0b\x32\x1f.langptune.v1.GenerationOptions\x12\x0e\n\x06\x64omain\x18\x04 \x01(\t\"\xb4\x01\n\x17GenerateProfileResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x17\n\x0f\x65ncoder_version\x18\x02 \x01(\t\x12\x31\n\rfinish_reason\x18\x03 \x01(\x0e\x32\x1a.langptune.v1.FinishReason\x12\x16\n\x0eprofile_tokens\x18\x04 \x01(\x05\x12\x15\n\rprompt_tokens\x18\x05 \x01(\x05\x12\x10\n\x08\x63overage\x18\x06 \x01(\x01\"\xb9\x01\n\x15SampleRolloutsRequest\x12(\n\thistories\x18\x01 \x03(\x0b\x32\x15.langptune.v1.History\x12\x1b\n\x13samples_per_history\x18\x02 \x01(\x05\x12\x17\n\x0f\x65ncoder_version\x18\x03 \x01(\t\x12\x30\n\x07options\x18\x04 \x01(\x0b\x32\x1f.langptune.v1.GenerationOptions\x12\x0e\n\x06\x64omain\x18\x05 \x01(\t\"p\n\x07Rollout\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\x12\x11\n\tlog_probs\x18\x03 \x03(\x02\x12\x31\n\rfinish_reason\x18\x04 \x01(\x0e\x32\x1a.langptune.v1.FinishReason\"\x9d\x01\n\x16SampleRolloutsResponse\x12\x15\n\rhistory_index\x18\x01 \x01(\x05\x12\x18\n\x10prompt_token_ids\x18\x02 \x03(\x05\x12\'\n\x08rollouts\x18\x03 \x03(\x0b\x32\x15.langptune.v1.Rollout\x12\x17\n\x0f\x65ncoder_version\x18\x04 \x01(\t\x12\x10\n\x08\x63overage\x18\x05 \x01(\x01\"4\n\x19LoadEncoderVersionRequest\x12\x17\n\x0f\x65ncoder_version\x18\x01 \x01(\t\"4\n\x1aLoadEncoderVersionResponse\x12\x16\n\x0e\x61lready_loaded\x18\x01 \x01(\x08\"6\n\x1bUnloadEncoderVersionRequest\x12\x17\n\x0f\x65ncoder_version\x18\x01 \x01(\t\"\x1e\n\x1cUnloadEncoderVersionResponse\"\x1c\n\x1aListEncoderVersionsRequest\"U\n\x1bListEncoderVersionsResponse\x12\x18\n\x10\x65ncoder_versions\x18\x01 \x03(\t\x12\x1c\n\x14\x62\x61se_encoder_version\x18\x02 \x01(\t*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x32\x93\x04\n\x0e\x45ncoderService\x12^\n\x0fGenerateProfile\x12$.langptune.v1.GenerateProfileRequest\x1a%.langptune.v1.GenerateProfileResponse\x12]\n\x0eSampleRollouts\x12#.langptune.v1.SampleRolloutsRequest\x1a$.langptune.v1.SampleRolloutsResponse0\x01\x12g\n\x12LoadEncoderVersion\x12\'.langptune.v1.LoadEncoderVersionRequest\x1a(.langptune.v1.LoadEncoderVersionResponse\x12m\n\x14UnloadEncoderVersion\x12).langptune.v1.UnloadEncoderVersionRequest\x1a*.langptune.v1.UnloadEncoderVersionResponse\x12j\n\x13ListEncoderVersions\x12(.langptune.v1.ListEncoderVersionsRequest\x1a).langptune.v1.ListEncoderVersionsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1alangptune/v1/encoder.proto\x12\x0clangptune.v1\x1a\x19langptune/v1/common.proto\"q\n\x11GenerationOptions\x12\x16\n\x0emax_new_tokens\x18\x01 \x01(\x05\x12\x18\n\x0btemperature\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04seed\x18\x03 \x01(\x04H\x01\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x07\n\x05_seed\"\x9b\x01\n\x16GenerateProfileRequest\x12&\n\x07history\x18\x01 \x01(\x0b\x32\x15.langptune.v1.History\x12\x17\n\x0f\x65ncoder_version\x18\x02 \x01(\t\x12\x30\n\x07options\x18\x03 \x01(\x0b\x32\x1f.langptune.v1.GenerationOptions\x12\x0e\n\x06\x64omain\x18\x04 \x01(\t\"\xb4\x01\n\x17GenerateProfileResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x17\n\x0f\x65ncoder_version\x18\x02 \x01(\t\x12\x31\n\rfinish_reason\x18\x03 \x01(\x0e\x32\x1a.langptune.v1.FinishReason\x12\x16\n\x0eprofile_tokens\x18\x04 \x01(\x05\x12\x15\n\rprompt_tokens\x18\x05 \x01(\x05\x12\x10\n\x08\x63overage\x18\x06 \x01(\x01\"M\n\x14StreamProfileRequest\x12\x35\n\x07profile\x18\x01 \x01(\x0b\x32$.langptune.v1.GenerateProfileRequest\"j\n\x15StreamProfileResponse\x12\x0f\n\x05piece\x18\x01 \x01(\tH\x00\x12\x38\n\x07profile\x18\x02 \x01(\x0b\x32%.langptune.v1.GenerateProfileResponseH\x00\x42\x06\n\x04part\"\xb9\x01\n\x15SampleRolloutsRequest\x12(\n\thistories\x18\x01 \x03(\x0b\x32\x15.langptune.v1.History\x12\x1b\n\x13samples_per_history\x18\x02 \x01(\x05\x12\x17\n\x0f\x65ncoder_version\x18\x03 \x01(\t\x12\x30\n\x07options\x18\x04 \x01(\x0b\x32\x1f.langptune.v1.GenerationOptions\x12\x0e\n\x06\x64omain\x18\x05 \x01(\t\"p\n\x07Rollout\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\x12\x11\n\tlog_probs\x18\x03 \x03(\x02\x12\x31\n\rfinish_reason\x18\x04 \x01(\x0e\x32\x1a.langptune.v1.FinishReason\"\x9d\x01\n\x16SampleRolloutsResponse\x12\x15\n\rhistory_index\x18\x01 \x01(\x05\x12\x18\n\x10prompt_token_ids\x18\x02 \x03(\x05\x12\'\n\x08rollouts\x18\x03 \x03(\x0b\x32\x15.langptune.v1.Rollout\x12\x17\n\x0f\x65ncoder_version\x18\x04 \x01(\t\x12\x10\n\x08\x63overage\x18\x05 \x01(\x01\"4\n\x19LoadEncoderVersionRequest\x12\x17\n\x0f\x65ncoder_version\x18\x01 \x01(\t\"4\n\x1aLoadEncoderVersionResponse\x12\x16\n\x0e\x61lready_loaded\x18\x01 \x01(\x08\"6\n\x1bUnloadEncoderVersionRequest\x12\x17\n\x0f\x65ncoder_version\x18\x01 \x01(\t\"\x1e\n\x1cUnloadEncoderVersionResponse\"\x1c\n\x1aListEncoderVersionsRequest\"U\n\x1bListEncoderVersionsResponse\x12\x18\n\x10\x65ncoder_versions\x18\x01 \x03(\t\x12\x1c\n\x14\x62\x61se_encoder_version\x18\x02 \x01(\t*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x32\xef\x04\n\x0e\x45ncoderService\x12^\n\x0fGenerateProfile\x12$.langptune.v1.GenerateProfileRequest\x1a%.langptune.v1.GenerateProfileResponse\x12Z\n\rStreamProfile\x12\".langptune.v1.StreamProfileRequest\x1a#.langptune.v1.StreamProfileResponse0\x01\x12]\n\x0eSampleRollouts\x12#.langptune.v1.SampleRolloutsRequest\x1a$.langptune.v1.SampleRolloutsResponse0\x01\x12g\n\x12LoadEncoderVersion\x12\'.langptune.v1.LoadEncoderVersionRequest\x1a(.langptune.v1.LoadEncoderVersionResponse\x12m\n\x14UnloadEncoderVersion\x12).langptune.v1.UnloadEncoderVersionRequest\x1a*.langptune.v1.UnloadEncoderVersionResponse\x12j\n\x13ListEncoderVersions\x12(.langptune.v1.ListEncoderVersionsRequest\x1a).langptune.v1.ListEncoderVersionsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'langptune.v1.encoder_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FINISHREASON']._serialized_start=1302
-  _globals['_FINISHREASON']._serialized_end=1397
+  _globals['_FINISHREASON']._serialized_start=1489
+  _globals['_FINISHREASON']._serialized_end=1584
   _globals['_GENERATIONOPTIONS']._serialized_start=71
   _globals['_GENERATIONOPTIONS']._serialized_end=184
   _globals['_GENERATEPROFILEREQUEST']._serialized_start=187
   _globals['_GENERATEPROFILEREQUEST']._serialized_end=342
   _globals['_GENERATEPROFILERESPONSE']._serialized_start=345
   _globals['_GENERATEPROFILERESPONSE']._serialized_end=525
-  _globals['_SAMPLEROLLOUTSREQUEST']._serialized_start=528
-  _globals['_SAMPLEROLLOUTSREQUEST']._serialized_end=713
-  _globals['_ROLLOUT']._serialized_start=715
-  _globals['_ROLLOUT']._serialized_end=827
-  _globals['_SAMPLEROLLOUTSRESPONSE']._serialized_start=830
-  _globals['_SAMPLEROLLOUTSRESPONSE']._serialized_end=987
-  _globals['_LOADENCODERVERSIONREQUEST']._serialized_start=989
-  _globals['_LOADENCODERVERSIONREQUEST']._serialized_end=1041
-  _globals['_LOADENCODERVERSIONRESPONSE']._serialized_start=1043
-  _globals['_LOADENCODERVERSIONRESPONSE']._serialized_end=1095
-  _globals['_UNLOADENCODERVERSIONREQUEST']._serialized_start=1097
-  _globals['_UNLOADENCODERVERSIONREQUEST']._serialized_end=1151
-  _globals['_UNLOADENCODERVERSIONRESPONSE']._serialized_start=1153
-  _globals['_UNLOADENCODERVERSIONRESPONSE']._serialized_end=1183
-  _globals['_LISTENCODERVERSIONSREQUEST']._serialized_start=1185
-  _globals['_LISTENCODERVERSIONSREQUEST']._serialized_end=1213
-  _globals['_LISTENCODERVERSIONSRESPONSE']._serialized_start=1215
-  _globals['_LISTENCODERVERSIONSRESPONSE']._serialized_end=1300
-  _globals['_ENCODERSERVICE']._serialized_start=1400
-  _globals['_ENCODERSERVICE']._serialized_end=1931
+  _globals['_STREAMPROFILEREQUEST']._serialized_start=527
+  _globals['_STREAMPROFILEREQUEST']._serialized_end=604
+  _globals['_STREAMPROFILERESPONSE']._serialized_start=606
+  _globals['_STREAMPROFILERESPONSE']._serialized_end=712
+  _globals['_SAMPLEROLLOUTSREQUEST']._serialized_start=715
+  _globals['_SAMPLEROLLOUTSREQUEST']._serialized_end=900
+  _globals['_ROLLOUT']._serialized_start=902
+  _globals['_ROLLOUT']._serialized_end=1014
+  _globals['_SAMPLEROLLOUTSRESPONSE']._serialized_start=1017
+  _globals['_SAMPLEROLLOUTSRESPONSE']._serialized_end=1174
+  _globals['_LOADENCODERVERSIONREQUEST']._serialized_start=1176
+  _globals['_LOADENCODERVERSIONREQUEST']._serialized_end=1228
+  _globals['_LOADENCODERVERSIONRESPONSE']._serialized_start=1230
+  _globals['_LOADENCODERVERSIONRESPONSE']._serialized_end=1282
+  _globals['_UNLOADENCODERVERSIONREQUEST']._serialized_start=1284
+  _globals['_UNLOADENCODERVERSIONREQUEST']._serialized_end=1338
+  _globals['_UNLOADENCODERVERSIONRESPONSE']._serialized_start=1340
+  _globals['_UNLOADENCODERVERSIONRESPONSE']._serialized_end=1370
+  _globals['_LISTENCODERVERSIONSREQUEST']._serialized_start=1372
+  _globals['_LISTENCODERVERSIONSREQUEST']._serialized_end=1400
+  _globals['_LISTENCODERVERSIONSRESPONSE']._serialized_start=1402
+  _globals['_LISTENCODERVERSIONSRESPONSE']._serialized_end=1487
+  _globals['_ENCODERSERVICE']._serialized_start=1587
+  _globals['_ENCODERSERVICE']._serialized_end=2210
 # @@protoc_insertion_point(module_scope)

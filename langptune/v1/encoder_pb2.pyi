@@ -154,6 +154,54 @@ class GenerateProfileResponse(_message.Message):
 Global___GenerateProfileResponse: _TypeAlias = GenerateProfileResponse  # noqa: Y015
 
 @_typing.final
+class StreamProfileRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROFILE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def profile(self) -> Global___GenerateProfileRequest: ...
+    def __init__(
+        self,
+        *,
+        profile: Global___GenerateProfileRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamProfileRequest: _TypeAlias = StreamProfileRequest  # noqa: Y015
+
+@_typing.final
+class StreamProfileResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PIECE_FIELD_NUMBER: _builtins.int
+    PROFILE_FIELD_NUMBER: _builtins.int
+    piece: _builtins.str
+    """What is new since the message before. All pieces joined are profile.text."""
+    @_builtins.property
+    def profile(self) -> Global___GenerateProfileResponse:
+        """The whole; always the last message."""
+
+    def __init__(
+        self,
+        *,
+        piece: _builtins.str = ...,
+        profile: Global___GenerateProfileResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["part", b"part", "piece", b"piece", "profile", b"profile"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["part", b"part", "piece", b"piece", "profile", b"profile"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["piece", "profile"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___StreamProfileResponse: _TypeAlias = StreamProfileResponse  # noqa: Y015
+
+@_typing.final
 class SampleRolloutsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

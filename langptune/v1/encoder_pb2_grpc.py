@@ -39,6 +39,11 @@ class EncoderServiceStub:
                 request_serializer=langptune_dot_v1_dot_encoder__pb2.GenerateProfileRequest.SerializeToString,
                 response_deserializer=langptune_dot_v1_dot_encoder__pb2.GenerateProfileResponse.FromString,
                 _registered_method=True)
+        self.StreamProfile = channel.unary_stream(
+                '/langptune.v1.EncoderService/StreamProfile',
+                request_serializer=langptune_dot_v1_dot_encoder__pb2.StreamProfileRequest.SerializeToString,
+                response_deserializer=langptune_dot_v1_dot_encoder__pb2.StreamProfileResponse.FromString,
+                _registered_method=True)
         self.SampleRollouts = channel.unary_stream(
                 '/langptune.v1.EncoderService/SampleRollouts',
                 request_serializer=langptune_dot_v1_dot_encoder__pb2.SampleRolloutsRequest.SerializeToString,
@@ -67,6 +72,14 @@ class EncoderServiceServicer:
     def GenerateProfile(self, request, context):
         """Write one profile. RESOURCE_EXHAUSTED when the queue is full; NOT_FOUND for an unknown version; INVALID_ARGUMENT for an empty
         history or one whose newest entry alone is over the model's prompt limit.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamProfile(self, request, context):
+        """Write one profile and send it as it is written: pieces of text, at last the whole. Errors as for GenerateProfile; after the
+        first piece also UNAVAILABLE, when the engine that wrote it is lost. Cancelling the call frees its place at once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -109,6 +122,11 @@ def add_EncoderServiceServicer_to_server(servicer, server):
                     servicer.GenerateProfile,
                     request_deserializer=langptune_dot_v1_dot_encoder__pb2.GenerateProfileRequest.FromString,
                     response_serializer=langptune_dot_v1_dot_encoder__pb2.GenerateProfileResponse.SerializeToString,
+            ),
+            'StreamProfile': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamProfile,
+                    request_deserializer=langptune_dot_v1_dot_encoder__pb2.StreamProfileRequest.FromString,
+                    response_serializer=langptune_dot_v1_dot_encoder__pb2.StreamProfileResponse.SerializeToString,
             ),
             'SampleRollouts': grpc.unary_stream_rpc_method_handler(
                     servicer.SampleRollouts,
@@ -158,6 +176,33 @@ class EncoderService:
             '/langptune.v1.EncoderService/GenerateProfile',
             langptune_dot_v1_dot_encoder__pb2.GenerateProfileRequest.SerializeToString,
             langptune_dot_v1_dot_encoder__pb2.GenerateProfileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamProfile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/langptune.v1.EncoderService/StreamProfile',
+            langptune_dot_v1_dot_encoder__pb2.StreamProfileRequest.SerializeToString,
+            langptune_dot_v1_dot_encoder__pb2.StreamProfileResponse.FromString,
             options,
             channel_credentials,
             insecure,

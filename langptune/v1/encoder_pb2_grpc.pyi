@@ -37,6 +37,10 @@ class EncoderServiceStub:
     """Write one profile. RESOURCE_EXHAUSTED when the queue is full; NOT_FOUND for an unknown version; INVALID_ARGUMENT for an empty
     history or one whose newest entry alone is over the model's prompt limit.
     """
+    StreamProfile: _grpc.UnaryStreamMultiCallable[_encoder_pb2.StreamProfileRequest, _encoder_pb2.StreamProfileResponse]
+    """Write one profile and send it as it is written: pieces of text, at last the whole. Errors as for GenerateProfile; after the
+    first piece also UNAVAILABLE, when the engine that wrote it is lost. Cancelling the call frees its place at once.
+    """
     SampleRollouts: _grpc.UnaryStreamMultiCallable[_encoder_pb2.SampleRolloutsRequest, _encoder_pb2.SampleRolloutsResponse]
     """Sample profiles for training and evaluation, at temperature 1 without top-p or top-k, so that the log-probs are those of the
     policy itself. One message per history, in the order in which they are finished. Errors as for GenerateProfile, naming the history.
@@ -56,6 +60,10 @@ class EncoderServiceAsyncStub(EncoderServiceStub):
     GenerateProfile: _aio.UnaryUnaryMultiCallable[_encoder_pb2.GenerateProfileRequest, _encoder_pb2.GenerateProfileResponse]  # type: ignore[assignment]
     """Write one profile. RESOURCE_EXHAUSTED when the queue is full; NOT_FOUND for an unknown version; INVALID_ARGUMENT for an empty
     history or one whose newest entry alone is over the model's prompt limit.
+    """
+    StreamProfile: _aio.UnaryStreamMultiCallable[_encoder_pb2.StreamProfileRequest, _encoder_pb2.StreamProfileResponse]  # type: ignore[assignment]
+    """Write one profile and send it as it is written: pieces of text, at last the whole. Errors as for GenerateProfile; after the
+    first piece also UNAVAILABLE, when the engine that wrote it is lost. Cancelling the call frees its place at once.
     """
     SampleRollouts: _aio.UnaryStreamMultiCallable[_encoder_pb2.SampleRolloutsRequest, _encoder_pb2.SampleRolloutsResponse]  # type: ignore[assignment]
     """Sample profiles for training and evaluation, at temperature 1 without top-p or top-k, so that the log-probs are those of the
@@ -79,6 +87,16 @@ class EncoderServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_encoder_pb2.GenerateProfileResponse, _abc.Awaitable[_encoder_pb2.GenerateProfileResponse]]:
         """Write one profile. RESOURCE_EXHAUSTED when the queue is full; NOT_FOUND for an unknown version; INVALID_ARGUMENT for an empty
         history or one whose newest entry alone is over the model's prompt limit.
+        """
+
+    @_abc_1.abstractmethod
+    def StreamProfile(
+        self,
+        request: _encoder_pb2.StreamProfileRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_encoder_pb2.StreamProfileResponse], _abc.AsyncIterator[_encoder_pb2.StreamProfileResponse]]:
+        """Write one profile and send it as it is written: pieces of text, at last the whole. Errors as for GenerateProfile; after the
+        first piece also UNAVAILABLE, when the engine that wrote it is lost. Cancelling the call frees its place at once.
         """
 
     @_abc_1.abstractmethod

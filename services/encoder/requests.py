@@ -46,6 +46,13 @@ def profile_response(group: RolloutGroup, version: str) -> pb.GenerateProfileRes
     )
 
 
+def stream_response(part: str | RolloutGroup, version: str) -> pb.StreamProfileResponse:
+    """A piece of a profile, or the whole."""
+    if isinstance(part, str):
+        return pb.StreamProfileResponse(piece=part)
+    return pb.StreamProfileResponse(profile=profile_response(part, version))
+
+
 def rollouts_response(group: RolloutGroup, version: str) -> pb.SampleRolloutsResponse:
     """All profiles of `group`."""
     return pb.SampleRolloutsResponse(

@@ -12,7 +12,7 @@ from langptune.convert import check_id
 from langptune.v1 import encoder_pb2 as pb
 from langptune.v1.encoder_pb2_grpc import EncoderServiceServicer
 from services.encoder.engines.port import Engine
-from services.encoder.requests import profile_response, profile_work, rollout_work, rollouts_response
+from services.encoder.requests import profile_response, profile_work, rollout_work, rollouts_response, stream_response
 from services.encoder.settings import EncoderSettings
 
 Context: TypeAlias = grpc.aio.ServicerContext
@@ -29,6 +29,11 @@ class EncoderServicer(EncoderServiceServicer):
     async def GenerateProfile(self, request: pb.GenerateProfileRequest, context: Context) -> pb.GenerateProfileResponse:  # noqa: N802  # proto
         group = await self._engine.generate(profile_work(request, self._settings))
         return profile_response(group, request.encoder_version)
+
+    async def StreamProfile(self, request: pb.StreamProfileRequest, context: Context) -> AsyncIterator[pb.StreamProfileResponse]:  # noqa: N802
+        async with aclosing(self._engine.stream(profile_work(request.profile, self._settings))) as parts:
+            async for part in parts:
+                yield stream_response(part, request.profile.encoder_version)
 
     async def SampleRollouts(  # noqa: N802
         self, request: pb.SampleRolloutsRequest, context: Context

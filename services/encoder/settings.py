@@ -23,11 +23,10 @@ class EncoderSettings(ServiceSettings, WeightsSettings):
     encoder_resident_versions: int = Field(4, ge=1, le=64, description="weights versions that are held in memory at once")
     encoder_max_pending: int = Field(64, ge=1, le=10_000, description="calls that may run or wait at once; more are refused")
     encoder_retry_after: float = Field(1.0, ge=0.01, le=600, description="seconds that a refused caller is told to wait")
-    encoder_batch_rows: int = Field(128, ge=1, le=4_096, description="profiles that are written at once in one batch")
+    encoder_batch_rows: int = Field(128, ge=1, le=4_096, description="profiles that are written at once, over all versions")
     encoder_batch_tokens: int = Field(
-        262_144, ge=1_024, description="tokens (prompts and limits of length) of one batch; bounds its key-value cache"
+        262_144, ge=1_024, description="tokens (prompts and limits of length) written at once; bounds the key-value caches"
     )
-    encoder_batch_wait: float = Field(0.005, ge=0, le=1, description="seconds that a request waits for company in an idle engine")
     encoder_device: str = Field("cpu", description='where the model runs: "cpu", "cuda", "cuda:1", ...')
     encoder_dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="number format of the weights")
     torch_threads: int = Field(1, ge=1, le=256, description="CPU threads of one tensor operation; too many are slow")

@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils.logging import disable_progress_bar
 
 from langptune.errors import FailedPrecondition
+from services.encoder.engines.attention import prepare
 from services.encoder.prompts import PromptBuilder
 
 _WEIGHTS = "model.safetensors"
@@ -60,6 +61,7 @@ class ModelLoader:
         tokenizer = AutoTokenizer.from_pretrained(path)
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, dtype=self._dtype)
         model.to(self._device).eval()  # type: ignore[arg-type]  # its annotation lacks torch.device
+        prepare(model)
         context = int(model.config.get_text_config().max_position_embeddings)
         prompts = PromptBuilder(tokenizer, min(self._prompt_tokens, context * 3 // 4))
         return LoadedModel(model, tokenizer, prompts, _stop_ids(model, tokenizer), context, shape)

@@ -20,10 +20,9 @@ def row_keys(seed: int, stream: int, samples: int) -> NDArray[np.uint64]:
     return _mix(np.add(_mix(start), np.arange(samples), dtype=np.uint64, casting="unsafe"))
 
 
-def uniforms(keys: NDArray[np.uint64], first: int, count: int) -> NDArray[np.float32]:
-    """Numbers in (0, 1] for positions first .. first + count - 1 of each row. [rows], -> [rows, count]"""
-    positions = np.arange(first + 1, first + count + 1, dtype=np.uint64) * _GOLDEN
-    bits = _mix(keys[:, None] + positions) >> np.uint64(40)
+def uniforms(keys: NDArray[np.uint64], positions: NDArray[np.uint64]) -> NDArray[np.float32]:
+    """A number in (0, 1] for each row at its own position (from 0). [rows], [rows] -> [rows]"""
+    bits = _mix(keys + (positions + np.uint64(1)) * _GOLDEN) >> np.uint64(40)
     return (bits.astype(np.float32) + np.float32(1)) * np.float32(2.0**-24)
 
 

@@ -63,6 +63,12 @@ class Engine(Protocol):
     async def generate(self, work: Work) -> RolloutGroup:
         """One profile of the one history of `work`, ahead of any waiting rollouts."""
 
+    def stream(self, work: Work) -> AsyncGenerator[str | RolloutGroup, None]:
+        """The one profile of the one history of `work` as it is written: pieces of text, at last the whole.
+
+        The pieces joined are the text of the whole. Closing the iterator calls the rest off.
+        """
+
     def sample_rollouts(self, work: Work) -> AsyncGenerator[RolloutGroup, None]:
         """The groups of all histories, in the order in which they finish. Closing the iterator calls the rest off."""
 

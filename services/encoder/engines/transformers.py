@@ -1,34 +1,35 @@
 """The engine that runs a Hugging Face causal language model in this process: the embedded default, on CPU or one GPU.
 
-The event loop only waits: prompts are built on one thread, the model runs on another, versions load on further ones. Left out:
-tokens as a stream, requests that join a running batch, versions as deltas or adapters.
+The event loop only waits: prompts are built on one thread, the models run on another, versions load on further ones. Left out:
+more than one GPU, and models too large for one.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import aclosing
 from functools import partial
 
-from langptune.convert import without_controls
-from langptune.errors import ResourceExhausted
 from langptune.weights import WeightsStore
+from services.encoder.engines.admission import Admission
 from services.encoder.engines.decoding import Sample, Task, score
 from services.encoder.engines.loading import LoadedModel, ModelLoader
 from services.encoder.engines.port import Rollout, RolloutGroup, Work, check_scored
 from services.encoder.engines.residency import Residency
+from services.encoder.engines.text import TextPieces, profile_text
 from services.encoder.engines.worker import LIVE, ROLLOUTS, Job, Outcome, Worker
 from services.encoder.prompts import Prompt
 from services.encoder.settings import EncoderSettings
+
+_HISTORY = ("history",)  # the field that a live request's history stands in
 
 
 class TransformersEngine:
     """Implements `services.encoder.engines.port.Engine`. Needs a running event loop from `load` or `generate` on."""
 
     def __init__(self, settings: EncoderSettings, store: WeightsStore) -> None:
-        self._settings = settings
         loader = ModelLoader(settings.encoder_device, settings.encoder_dtype, settings.encoder_prompt_tokens)
         self._residency: Residency[LoadedModel] = Residency(
             locate=partial(store.local_path, "encoder"),
@@ -38,16 +39,28 @@ class TransformersEngine:
         self._worker = Worker(
             max_rows=settings.encoder_batch_rows,
             max_positions=settings.encoder_batch_tokens,
-            wait=settings.encoder_batch_wait,
             threads=settings.torch_threads,
         )
         self._prompt_thread = ThreadPoolExecutor(1, thread_name_prefix="encoder-prompts")
-        self._pending = 0  # calls that run or wait
+        self._admission = Admission(settings.encoder_max_pending, settings.encoder_retry_after)
 
     async def generate(self, work: Work) -> RolloutGroup:
         """One profile of the one history of `work`, ahead of any waiting rollouts."""
-        groups = [group async for group in self._write(work, LIVE, ["history"])]
+        groups = [group async for group in self._write(work, LIVE, _HISTORY)]
         return groups[0]
+
+    async def stream(self, work: Work) -> AsyncGenerator[str | RolloutGroup, None]:
+        """The profile piece by piece, at last the whole. Closing the iterator calls the rest off."""
+        with self._admission.place():
+            async with self._residency.use(work.version) as loaded:
+                (prompt,) = await self._prompts(loaded, work, _HISTORY)
+                pieces = TextPieces(loaded.tokenizer)
+                async with aclosing(self._run(loaded, work, [prompt], LIVE, with_tokens=True)) as events:
+                    async for _, event in events:
+                        if piece := pieces.add(event) if isinstance(event, int) else pieces.rest():
+                            yield piece
+                        if not isinstance(event, int):
+                            yield _group(loaded, 0, prompt, event)
 
     def sample_rollouts(self, work: Work) -> AsyncGenerator[RolloutGroup, None]:
         """The groups of all histories, in the order in which they finish. Closing the iterator calls the rest off."""
@@ -57,8 +70,8 @@ class TransformersEngine:
         """ln pi of each token of the response. Raises InvalidArgument."""
         async with self._residency.use(version) as loaded:
             check_scored(prompt_ids, response_ids, loaded.context)
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._prompt_thread, score, loaded.model, prompt_ids, response_ids)
+            scored = self._worker.call(partial(score, loaded.model, prompt_ids, response_ids))
+            return await asyncio.wrap_future(scored)
 
     async def load(self, version: str) -> bool:
         """Make a version resident; whether it was before."""
@@ -79,62 +92,66 @@ class TransformersEngine:
         self._prompt_thread.shutdown(cancel_futures=True)
 
     async def _write(self, work: Work, priority: int, fields: Sequence[str]) -> AsyncGenerator[RolloutGroup, None]:
-        with self._place():
+        with self._admission.place():
             async with self._residency.use(work.version) as loaded:
-                loop = asyncio.get_running_loop()
-                prompts = await loop.run_in_executor(self._prompt_thread, _prompts, loaded, work, fields)
-                finished: asyncio.Queue[tuple[int, Outcome]] = asyncio.Queue()
+                prompts = await self._prompts(loaded, work, fields)
+                async with aclosing(self._run(loaded, work, prompts, priority)) as events:
+                    async for at, samples in events:
+                        if not isinstance(samples, int):
+                            yield _group(loaded, at, prompts[at], samples)
 
-                def tell(at: int, outcome: Outcome) -> None:  # on the worker's thread
-                    loop.call_soon_threadsafe(finished.put_nowait, (at, outcome))
+    async def _prompts(self, loaded: LoadedModel, work: Work, fields: Sequence[str]) -> list[Prompt]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._prompt_thread, _build_prompts, loaded, work, fields)
 
-                jobs = [Job(loaded, _task(loaded, work, prompts, at), priority, partial(tell, at)) for at in range(len(prompts))]
-                try:
-                    self._worker.submit(sorted(jobs, key=lambda job: len(job.task.prompt_ids)))
-                    for _ in jobs:
-                        at, outcome = await finished.get()
-                        if isinstance(outcome, BaseException):
-                            raise outcome
-                        yield RolloutGroup(
-                            index=at,
-                            prompt_token_ids=prompts[at].token_ids,
-                            rollouts=[_rollout(loaded, sample) for sample in outcome],
-                            coverage=prompts[at].coverage,
-                        )
-                finally:
-                    for job in jobs:
-                        job.cancelled = True
+    async def _run(
+        self, loaded: LoadedModel, work: Work, prompts: Sequence[Prompt], priority: int, *, with_tokens: bool = False
+    ) -> AsyncGenerator[tuple[int, int | Sequence[Sample]], None]:
+        """(place of the prompt, a token or its samples) as they come; left early, it calls the rest off."""
+        loop = asyncio.get_running_loop()
+        told: asyncio.Queue[tuple[int, int | Outcome]] = asyncio.Queue()
 
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        """One of the places for calls. Raises ResourceExhausted when all are taken."""
-        if self._pending >= self._settings.encoder_max_pending:
-            message = f"all {self._settings.encoder_max_pending:,} places of the encoder are taken"
-            raise ResourceExhausted(message, retry_after=self._settings.encoder_retry_after)
-        self._pending += 1
+        def tell(at: int, event: int | Outcome) -> None:  # on the worker's thread
+            loop.call_soon_threadsafe(told.put_nowait, (at, event))
+
+        jobs = [
+            Job(loaded, _task(loaded, work, prompt, at), priority, partial(tell, at), partial(tell, at) if with_tokens else None)
+            for at, prompt in enumerate(prompts)
+        ]
         try:
-            yield
+            self._worker.submit(jobs)
+            waiting = len(jobs)
+            while waiting:
+                at, event = await told.get()
+                if isinstance(event, BaseException):
+                    raise event
+                waiting -= not isinstance(event, int)
+                yield at, event
         finally:
-            self._pending -= 1
+            for job in jobs:
+                job.cancelled = True
 
 
-def _prompts(loaded: LoadedModel, work: Work, fields: Sequence[str]) -> list[Prompt]:
+def _build_prompts(loaded: LoadedModel, work: Work, fields: Sequence[str]) -> list[Prompt]:
     pairs = zip(work.histories, fields, strict=True)
     return [loaded.prompts.build(history, work.domain, field) for history, field in pairs]
 
 
-def _task(loaded: LoadedModel, work: Work, prompts: Sequence[Prompt], at: int) -> Task:
-    prompt = prompts[at].token_ids
+def _task(loaded: LoadedModel, work: Work, prompt: Prompt, at: int) -> Task:
     return Task(
-        prompt_ids=prompt,
+        prompt_ids=prompt.token_ids,
         samples=work.samples,
-        max_new_tokens=min(work.options.max_new_tokens, loaded.context - len(prompt)),
+        max_new_tokens=min(work.options.max_new_tokens, loaded.context - len(prompt.token_ids)),
         temperature=work.options.temperature,
         seed=work.options.seed,
         stream=at,
     )
 
 
+def _group(loaded: LoadedModel, at: int, prompt: Prompt, samples: Sequence[Sample]) -> RolloutGroup:
+    return RolloutGroup(at, prompt.token_ids, [_rollout(loaded, sample) for sample in samples], prompt.coverage)
+
+
 def _rollout(loaded: LoadedModel, sample: Sample) -> Rollout:
-    text = loaded.tokenizer.decode(list(sample.token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return Rollout(without_controls(str(text)).strip(), sample.token_ids, sample.log_probs, sample.finish_reason)
+    text = profile_text(loaded.tokenizer, sample.token_ids)
+    return Rollout(text, tuple(sample.token_ids), tuple(sample.log_probs), sample.finish_reason or "length")

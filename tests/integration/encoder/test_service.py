@@ -117,6 +117,15 @@ async def test_a_profile_is_written_and_a_seed_repeats_it(encoder: EncoderServic
     assert first.finish_reason in (pb.FINISH_REASON_STOP, pb.FINISH_REASON_LENGTH)
 
 
+async def test_a_profile_is_streamed_as_it_is_written(encoder: EncoderServiceStub, base: str) -> None:
+    whole = await encoder.GenerateProfile(profile_request(base))
+    request = pb.StreamProfileRequest(profile=profile_request(base))
+    *pieces, last = [part async for part in encoder.StreamProfile(request)]
+    assert last.profile == whole
+    assert "".join(part.piece for part in pieces) == whole.text
+    assert len(pieces) > 2
+
+
 async def test_rollouts_come_with_what_training_needs(encoder: EncoderServiceStub, base: str) -> None:
     histories = [HISTORY, history_to_proto([interaction(f"N{at}" * 40) for at in range(10)]), HISTORY]
     request = pb.SampleRolloutsRequest(

@@ -9,6 +9,7 @@ import pytest
 from transformers import LlamaForCausalLM
 
 from langptune.weights import WeightsStore
+from services.encoder.engines.attention import prepare
 from services.encoder.engines.transformers import TransformersEngine
 from services.encoder.settings import EncoderSettings
 from tests.support.micro_writer import micro_model, save_micro_writer
@@ -16,7 +17,9 @@ from tests.support.micro_writer import micro_model, save_micro_writer
 
 @pytest.fixture(scope="session")
 def model() -> LlamaForCausalLM:
-    return micro_model()
+    model = micro_model()
+    prepare(model)
+    return model
 
 
 @pytest.fixture(scope="session")

@@ -6,14 +6,33 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
-from transformers import LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    PretrainedConfig,
+)
 
-from services.encoder.engines.decoding import Sample, Task, decode, draw
+from services.encoder.engines.attention import prepare
+from services.encoder.engines.decoding import Batch, Sample, Task, draw
 from services.encoder.engines.noise import row_keys, uniforms
 
 PROMPTS = ([1, 9, 30, 77, 5], [1, 200, 3], [1, 40, 41, 42, 43, 44, 45, 46], [1, 100])
+SMALL = {
+    "vocab_size": 261,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.4,
+}
 NO_STOP = (10_000,)
 MANY_STOPS = tuple(range(2, 40))
 
@@ -22,9 +41,17 @@ def tasks(samples: int = 1, length: int = 12, temperature: float = 1.0, seed: in
     return [Task(prompt, samples, length, temperature, seed, stream) for stream, prompt in enumerate(PROMPTS)]
 
 
+def finish(batch: Batch) -> None:
+    while batch.rows:
+        batch.step()
+
+
 def run(model: LlamaForCausalLM, wanted: Sequence[Task], stops: Sequence[int] = NO_STOP) -> list[list[Sample]]:
-    found = dict(decode(model, stops, wanted))
-    return [found[at] for at in range(len(wanted))]
+    """All tasks from the first pass on."""
+    batch = Batch(model, frozenset(stops))
+    drafts = [batch.join(task) for task in wanted]
+    finish(batch)
+    return [draft.samples for draft in drafts]
 
 
 def teacher_forced(model: LlamaForCausalLM, prompt: Sequence[int], response: Sequence[int]) -> torch.Tensor:
@@ -60,17 +87,27 @@ def test_log_probs_are_those_at_temperature_one_whatever_the_temperature(model: 
     )
 
 
-def test_a_seed_fixes_a_row_whatever_shares_its_batch(model: LlamaForCausalLM) -> None:
-    together = run(model, tasks(samples=3, length=30), MANY_STOPS)
-    for stream, prompt in enumerate(PROMPTS):
-        assert run(model, [Task(prompt, 3, 30, 1.0, 3, stream)], MANY_STOPS)[0][0].token_ids == together[stream][0].token_ids
-        alone = run(model, [Task(prompt, 1, 30, 1.0, 3, stream)], MANY_STOPS)[0][0]
-        assert alone.token_ids == together[stream][0].token_ids
+def test_a_row_is_the_same_to_the_last_bit_whatever_else_is_in_the_batch(model: LlamaForCausalLM) -> None:
+    """Tokens and log-probs; alone, with others from the start, and joined by others while it runs (64 columns are passed)."""
+    wanted = Task(PROMPTS[2], 2, 90, 1.0, 3, 7)
+    (alone,) = run(model, [wanted], MANY_STOPS)
+    for others in ([], tasks(samples=3, length=40), tasks(samples=9, length=100)):
+        batch = Batch(model, frozenset(MANY_STOPS))
+        for other in others[:2]:
+            batch.join(other)
+        for _ in range(5 * bool(others)):
+            batch.step()
+        draft = batch.join(wanted)
+        for other in others[2:]:
+            batch.step()
+            batch.join(other)
+        finish(batch)
+        assert draft.samples == alone
 
 
 def test_seeds_samples_and_prompts_draw_different_numbers(model: LlamaForCausalLM) -> None:
     same_prompt = [Task(PROMPTS[0], 4, 20, 1.0, seed, stream) for seed, stream in ((1, 0), (1, 1), (2, 0))]
-    texts = [sample.token_ids for group in run(model, same_prompt) for sample in group]
+    texts = [tuple(sample.token_ids) for group in run(model, same_prompt) for sample in group]
     assert len(set(texts)) == 12
 
 
@@ -100,18 +137,39 @@ def test_a_text_ends_with_a_stop_token_or_at_its_own_limit(model: LlamaForCausal
     assert seen["length"] > 0
 
 
-def test_a_cancelled_task_is_dropped_and_the_others_go_on(model: LlamaForCausalLM) -> None:
-    steps = Counter[int]()
+def test_a_task_that_leaves_frees_its_rows_at_once_and_the_others_go_on(model: LlamaForCausalLM) -> None:
+    expected = run(model, tasks(samples=2, length=12))
+    batch = Batch(model, frozenset(NO_STOP))
+    drafts = [batch.join(task) for task in tasks(samples=2, length=12)]
+    for _ in range(3):
+        batch.step()
+    batch.leave(drafts[1])
+    assert batch.rows == 6
+    assert [len(sample.token_ids) for sample in drafts[1].samples] == [4, 4]
+    finish(batch)
+    assert not drafts[1].finished
+    assert [drafts[at].samples for at in (0, 2, 3)] == [expected[at] for at in (0, 2, 3)]
 
-    def cancelled(task: int) -> bool:
-        steps[task] += 1
-        return task == 1 and steps[1] > 3
 
-    expected = run(model, tasks(length=12))
-    found = dict(decode(model, NO_STOP, tasks(length=12), cancelled))
-    assert sorted(found) == [0, 2, 3]
-    assert steps[1] == 4
-    assert all(found[at][0].token_ids == expected[at][0].token_ids for at in found)
+@pytest.mark.parametrize(
+    "config",
+    [
+        LlamaConfig(num_key_value_heads=1, **SMALL),
+        MistralConfig(num_key_value_heads=2, sliding_window=10, **SMALL),
+        Gemma2Config(num_key_value_heads=2, sliding_window=10, head_dim=8, query_pre_attn_scalar=8, **SMALL),
+        Gemma3TextConfig(num_key_value_heads=2, sliding_window=10, head_dim=8, query_pre_attn_scalar=8, **SMALL),
+    ],
+    ids=lambda config: config.model_type,
+)
+def test_other_architectures_equal_teacher_forcing(config: PretrainedConfig) -> None:
+    """Also past a sliding window of 10 positions."""
+    torch.manual_seed(0)
+    other = AutoModelForCausalLM.from_config(config).eval()
+    prepare(other)
+    for prompt, group in zip(PROMPTS, run(other, tasks(samples=2, length=30)), strict=True):
+        for sample in group:
+            expected = teacher_forced(other, prompt, sample.token_ids)
+            torch.testing.assert_close(torch.tensor(sample.log_probs), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_draw_inverts_the_cumulative_distribution() -> None:
@@ -133,9 +191,9 @@ def test_draw_at_other_temperatures() -> None:
 
 def test_uniforms_are_uniform_and_do_not_depend_on_how_they_are_drawn() -> None:
     keys = row_keys(2**64 - 1, 7, 200)
-    numbers = uniforms(keys, 0, 100)
+    numbers = np.stack([uniforms(keys, np.full(200, position, dtype=np.uint64)) for position in range(100)])
     assert numbers.min() > 0
     assert numbers.max() <= 1
     assert numbers.mean() == pytest.approx(0.5, abs=0.01)  # standard error of 20,000 numbers: 0.002
     assert numbers.var() == pytest.approx(1 / 12, abs=0.005)
-    assert (uniforms(keys[5:6], 40, 3) == numbers[5, 40:43]).all()
+    assert uniforms(keys[5:7], np.array([40, 3], dtype=np.uint64)).tolist() == [numbers[40, 5], numbers[3, 6]]

@@ -62,6 +62,37 @@ async def test_concurrent_profiles_share_batches_and_stay_apart(engine: Transfor
         assert alone.rollouts[0].token_ids == profile.rollouts[0].token_ids
 
 
+async def test_a_streamed_profile_is_the_generated_one_in_pieces(engine: TransformersEngine, base_version: str) -> None:
+    whole = await engine.generate(work(base_version, length=60))
+    *pieces, last = [part async for part in engine.stream(work(base_version, length=60))]
+    assert last == whole
+    assert "".join(piece for piece in pieces if isinstance(piece, str)) == whole.rollouts[0].text
+    assert len(pieces) > 5
+
+
+async def test_a_request_joins_a_running_batch_and_leaves_the_others_as_they_are(
+    engine: TransformersEngine, base_version: str
+) -> None:
+    """The profile is there long before the rollouts that it joins; those are what they are without it, to the last bit."""
+    long = work(base_version, samples=4, length=400)
+    alone = await sample(engine, long)
+    running = asyncio.create_task(sample(engine, long))
+    await asyncio.sleep(0.1)
+    await engine.generate(work(base_version, length=5, seed=9))
+    assert not running.done()
+    assert await running == alone
+
+
+async def test_two_versions_write_at_the_same_time(
+    engine: TransformersEngine, store: WeightsStore, base_version: str, tmp_path: Path
+) -> None:
+    other = publish(store, tmp_path / "model", 1)
+    apart = [(await sample(engine, work(version, samples=2, length=30))) for version in (base_version, other)]
+    together = await asyncio.gather(*(sample(engine, work(version, samples=2, length=30)) for version in (base_version, other)))
+    assert together == apart
+    assert apart[0] != apart[1]
+
+
 async def test_a_full_engine_refuses_and_a_cancelled_call_frees_its_place(engine: TransformersEngine, base_version: str) -> None:
     await engine.load(base_version)
     running = [asyncio.create_task(sample(engine, long_work(base_version))) for _ in range(3)]
