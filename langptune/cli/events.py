@@ -17,7 +17,7 @@ def step_figures(step: StepDone) -> str:
 
 def event_line(event: TrainingEvent) -> str:
     """One event in one line."""
-    from langptune.client import CandidateMade, StateChanged, StepDone
+    from langptune.client import CandidateMade, GuardFired, StateChanged, StepDone
 
     happened = event.event
     if isinstance(happened, StepDone):
@@ -26,6 +26,8 @@ def event_line(event: TrainingEvent) -> str:
         return f"{happened.state.value}{f': {happened.message}' if happened.message else ''}"
     if isinstance(happened, CandidateMade):
         return f"candidate {happened.release_id}"
+    if isinstance(happened, GuardFired):
+        return f"{'stopped' if happened.stops else 'warning'}: {happened.message}"
     found = happened.metrics
     cutoff = f"@{found.cutoff}" if found.cutoff else ""
     figures = f"NDCG{cutoff} {found.ndcg:.4f}  recall{cutoff} {found.recall:.4f}  MRR{cutoff} {found.mrr:.4f}"

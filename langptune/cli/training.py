@@ -121,7 +121,7 @@ def list_jobs(gateway: GatewayOption = DEFAULT_GATEWAY, as_json: JsonOption = Fa
 
 @app.command()
 def cancel(job: JobArgument, gateway: GatewayOption = DEFAULT_GATEWAY, as_json: JsonOption = False) -> None:
-    """Ask a job to stop after the step in hand.
+    """Ask a job to stop after the step in hand; give up a failed one, which removes its checkpoints.
 
     Example: langptune train cancel job-1
     """
@@ -129,7 +129,32 @@ def cancel(job: JobArgument, gateway: GatewayOption = DEFAULT_GATEWAY, as_json: 
     if as_json:
         print_json(cancelled)
     else:
-        console.print(f"{cancelled.job_id} is {cancelled.state.value}, and stops after the step in hand.", highlight=False)
+        note = "." if cancelled.state.ended else ", and stops after the step in hand."
+        console.print(f"{cancelled.job_id} is {cancelled.state.value}{note}", highlight=False)
+
+
+@app.command()
+def resume(
+    job: JobArgument,
+    override: Annotated[
+        list[str] | None, typer.Option("--set", help="Another guard, as NAME=VALUE, e.g. guards.kl.action=warn.")
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay, and show rewards and metrics as they come.")] = False,
+    gateway: GatewayOption = DEFAULT_GATEWAY,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a failed job go on from its newest checkpoint; one that a guard stopped, from its best.
+
+    Example: langptune train resume job-1 --set guards.kl.above=40 --watch
+    """
+    resumed = run(_resume(gateway, job, dict(_assignment(text) for text in override or ())))
+    if watch:
+        _watch_to_end(gateway, job, as_json)
+    elif as_json:
+        print_json(resumed)
+    else:
+        steps = f"after step {resumed.steps_done} of {resumed.steps_total} or a little before"
+        console.print(f"{resumed.job_id} goes on {steps}. See it with: langptune train watch {resumed.job_id}", highlight=False)
 
 
 def _assignment(text: str) -> tuple[str, str]:
@@ -171,6 +196,11 @@ async def _start(gateway: str, spec: TrainingSpec, job_id: str) -> TrainingJob:
 async def _list(gateway: str) -> list[TrainingJob]:
     async with connect(gateway) as client:
         return [job async for job in client.list_training_jobs()]
+
+
+async def _resume(gateway: str, job_id: str, guards: dict[str, str]) -> TrainingJob:
+    async with connect(gateway) as client:
+        return await client.resume_training_job(job_id, guards=guards)
 
 
 async def _cancel(gateway: str, job_id: str) -> TrainingJob:

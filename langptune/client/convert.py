@@ -137,6 +137,9 @@ def training_job(message: trainer_pb2.TrainingJob) -> values.TrainingJob:
         steps_done=message.steps_done,
         steps_total=message.steps_total,
         resolved=dict(message.resolved),
+        attempts=message.attempts,
+        restarts=message.restarts,
+        last_interruption=message.last_interruption,
     )
 
 
@@ -147,7 +150,7 @@ def training_event(message: trainer_pb2.TrainingEvent) -> values.TrainingEvent:
 
 def _event(
     message: trainer_pb2.TrainingEvent,
-) -> values.StateChanged | values.StepDone | values.ValidationDone | values.CandidateMade:
+) -> values.StateChanged | values.StepDone | values.ValidationDone | values.CandidateMade | values.GuardFired:
     kind = message.WhichOneof("event")
     match kind:
         case "state_changed":
@@ -159,6 +162,9 @@ def _event(
             return values.ValidationDone(message.validation_done.label, metrics(message.validation_done.metrics))
         case "candidate_made":
             return values.CandidateMade(message.candidate_made.release_id)
+        case "guard_fired":
+            fired = message.guard_fired
+            return values.GuardFired(fired.guard, fired.value, fired.limit, fired.stops, fired.message)
     raise ValueError(f"event {message.sequence} is of a kind that this client does not know")
 
 

@@ -8,7 +8,7 @@ current etag), Unavailable, DeadlineExceeded and the rest. `timeout` is in secon
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -258,9 +258,19 @@ class LangPTune:
                 yield convert.training_job(job)
 
     async def cancel_training_job(self, job_id: str, *, timeout: float | None = None) -> TrainingJob:
-        """Ask a job to stop after the step in hand. Raises FailedPrecondition when it has ended otherwise."""
+        """Ask a job to stop after the step in hand, or give up a failed one. Raises FailedPrecondition when it has succeeded."""
         request = trainer_pb2.CancelTrainingJobRequest(job_id=job_id)
         return convert.training_job((await self._trainer.CancelTrainingJob(request, timeout=timeout)).job)
+
+    async def resume_training_job(
+        self, job_id: str, *, guards: Mapping[str, str] | None = None, timeout: float | None = None
+    ) -> TrainingJob:
+        """Let a failed job go on from its checkpoint, with other guards if given: `{"guards.kl.action": "warn"}`.
+
+        Raises FailedPrecondition when it has not failed.
+        """
+        request = trainer_pb2.ResumeTrainingJobRequest(job_id=job_id, overrides=guards)
+        return convert.training_job((await self._trainer.ResumeTrainingJob(request, timeout=timeout)).job)
 
     async def watch_training_job(
         self, job_id: str, *, after_sequence: int = 0, timeout: float | None = WATCH_TIMEOUT

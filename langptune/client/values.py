@@ -240,6 +240,9 @@ class TrainingJob:
     steps_done: int
     steps_total: int
     resolved: Mapping[str, str]  # all hyperparameters
+    attempts: int  # starts of a worker so far
+    restarts: int  # of these, after a worker had died, since the job was created or resumed
+    last_interruption: str  # why a worker was last replaced or the job handed back; empty if that never happened
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,12 +291,23 @@ class CandidateMade:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardFired:
+    """A figure of training has been beyond its limit for several updates."""
+
+    guard: str  # the metric, as docs/metrics.md defines it
+    value: float
+    limit: float
+    stops: bool  # the job is stopped for it; else it is a warning
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingEvent:
     """Something that happened in a job."""
 
     sequence: int  # from 1, without gaps
     time_ms: int
-    event: StateChanged | StepDone | ValidationDone | CandidateMade
+    event: StateChanged | StepDone | ValidationDone | CandidateMade | GuardFired
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,9 @@ class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.Val
     JOB_STATE_CANCELLED: _JobState.ValueType  # 5
 
 class JobState(_JobState, metaclass=_JobStateEnumTypeWrapper):
-    """QUEUED -> RUNNING -> SUCCEEDED, FAILED or CANCELLED; a job that has ended stays as it is."""
+    """QUEUED -> RUNNING -> SUCCEEDED, FAILED or CANCELLED. RUNNING -> QUEUED when its worker died or was told to stop: it goes on from
+    its checkpoint. FAILED -> QUEUED by ResumeTrainingJob; a job that has ended otherwise stays as it is.
+    """
 
 JOB_STATE_UNSPECIFIED: JobState.ValueType  # 0
 JOB_STATE_QUEUED: JobState.ValueType  # 1
@@ -207,6 +209,9 @@ class TrainingJob(_message.Message):
     STEPS_DONE_FIELD_NUMBER: _builtins.int
     STEPS_TOTAL_FIELD_NUMBER: _builtins.int
     RESOLVED_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    RESTARTS_FIELD_NUMBER: _builtins.int
+    LAST_INTERRUPTION_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     state: Global___JobState.ValueType
     error: _builtins.str
@@ -216,6 +221,12 @@ class TrainingJob(_message.Message):
     steps_done: _builtins.int
     """Steps done, and in all."""
     steps_total: _builtins.int
+    attempts: _builtins.int
+    """Starts of a worker so far."""
+    restarts: _builtins.int
+    """Of these, after a worker had died, since the job was created or resumed."""
+    last_interruption: _builtins.str
+    """Why a worker was last replaced or the job handed back, in a sentence; empty if that never happened."""
     @_builtins.property
     def spec(self) -> Global___TrainingSpec: ...
     @_builtins.property
@@ -242,10 +253,13 @@ class TrainingJob(_message.Message):
         steps_done: _builtins.int = ...,
         steps_total: _builtins.int = ...,
         resolved: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        attempts: _builtins.int = ...,
+        restarts: _builtins.int = ...,
+        last_interruption: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "spec", b"spec", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error", "job_id", b"job_id", "release_id", b"release_id", "resolved", b"resolved", "spec", b"spec", "start_time", b"start_time", "state", b"state", "steps_done", b"steps_done", "steps_total", b"steps_total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "job_id", b"job_id", "last_interruption", b"last_interruption", "release_id", b"release_id", "resolved", b"resolved", "restarts", b"restarts", "spec", b"spec", "start_time", b"start_time", "state", b"state", "steps_done", b"steps_done", "steps_total", b"steps_total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -263,6 +277,7 @@ class TrainingEvent(_message.Message):
     STEP_DONE_FIELD_NUMBER: _builtins.int
     VALIDATION_DONE_FIELD_NUMBER: _builtins.int
     CANDIDATE_MADE_FIELD_NUMBER: _builtins.int
+    GUARD_FIRED_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """From 1, without gaps."""
     @_builtins.property
@@ -275,6 +290,8 @@ class TrainingEvent(_message.Message):
     def validation_done(self) -> Global___ValidationDone: ...
     @_builtins.property
     def candidate_made(self) -> Global___CandidateMade: ...
+    @_builtins.property
+    def guard_fired(self) -> Global___GuardFired: ...
     def __init__(
         self,
         *,
@@ -284,12 +301,13 @@ class TrainingEvent(_message.Message):
         step_done: Global___StepDone | None = ...,
         validation_done: Global___ValidationDone | None = ...,
         candidate_made: Global___CandidateMade | None = ...,
+        guard_fired: Global___GuardFired | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["candidate_made", b"candidate_made", "event", b"event", "state_changed", b"state_changed", "step_done", b"step_done", "time", b"time", "validation_done", b"validation_done"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["candidate_made", b"candidate_made", "event", b"event", "guard_fired", b"guard_fired", "state_changed", b"state_changed", "step_done", b"step_done", "time", b"time", "validation_done", b"validation_done"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate_made", b"candidate_made", "event", b"event", "sequence", b"sequence", "state_changed", b"state_changed", "step_done", b"step_done", "time", b"time", "validation_done", b"validation_done"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate_made", b"candidate_made", "event", b"event", "guard_fired", b"guard_fired", "sequence", b"sequence", "state_changed", b"state_changed", "step_done", b"step_done", "time", b"time", "validation_done", b"validation_done"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["state_changed", "step_done", "validation_done", "candidate_made"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["state_changed", "step_done", "validation_done", "candidate_made", "guard_fired"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -418,6 +436,42 @@ class CandidateMade(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CandidateMade: _TypeAlias = CandidateMade  # noqa: Y015
+
+@_typing.final
+class GuardFired(_message.Message):
+    """A figure of training has been beyond its limit for several updates (the hyperparameters below "guards")."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUARD_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    STOPS_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    guard: _builtins.str
+    """The metric, as docs/metrics.md defines it: "kl"."""
+    value: _builtins.float
+    limit: _builtins.float
+    stops: _builtins.bool
+    """True when the job is stopped for it and fails; false for a warning."""
+    message: _builtins.str
+    """In a sentence."""
+    def __init__(
+        self,
+        *,
+        guard: _builtins.str = ...,
+        value: _builtins.float = ...,
+        limit: _builtins.float = ...,
+        stops: _builtins.bool = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["guard", b"guard", "limit", b"limit", "message", b"message", "stops", b"stops", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GuardFired: _TypeAlias = GuardFired  # noqa: Y015
 
 @_typing.final
 class CreateTrainingJobRequest(_message.Message):
@@ -586,6 +640,71 @@ class CancelTrainingJobResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelTrainingJobResponse: _TypeAlias = CancelTrainingJobResponse  # noqa: Y015
+
+@_typing.final
+class ResumeTrainingJobRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class OverridesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    OVERRIDES_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    @_builtins.property
+    def overrides(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Other guards than before, by name, e.g. {"guards.kl.action": "warn"}; nothing else can change in a job that has begun."""
+
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        overrides: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "overrides", b"overrides"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeTrainingJobRequest: _TypeAlias = ResumeTrainingJobRequest  # noqa: Y015
+
+@_typing.final
+class ResumeTrainingJobResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> Global___TrainingJob: ...
+    def __init__(
+        self,
+        *,
+        job: Global___TrainingJob | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeTrainingJobResponse: _TypeAlias = ResumeTrainingJobResponse  # noqa: Y015
 
 @_typing.final
 class WatchTrainingJobRequest(_message.Message):

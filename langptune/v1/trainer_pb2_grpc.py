@@ -54,6 +54,11 @@ class TrainerServiceStub:
                 request_serializer=langptune_dot_v1_dot_trainer__pb2.CancelTrainingJobRequest.SerializeToString,
                 response_deserializer=langptune_dot_v1_dot_trainer__pb2.CancelTrainingJobResponse.FromString,
                 _registered_method=True)
+        self.ResumeTrainingJob = channel.unary_unary(
+                '/langptune.v1.TrainerService/ResumeTrainingJob',
+                request_serializer=langptune_dot_v1_dot_trainer__pb2.ResumeTrainingJobRequest.SerializeToString,
+                response_deserializer=langptune_dot_v1_dot_trainer__pb2.ResumeTrainingJobResponse.FromString,
+                _registered_method=True)
         self.WatchTrainingJob = channel.unary_stream(
                 '/langptune.v1.TrainerService/WatchTrainingJob',
                 request_serializer=langptune_dot_v1_dot_trainer__pb2.WatchTrainingJobRequest.SerializeToString,
@@ -86,8 +91,16 @@ class TrainerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelTrainingJob(self, request, context):
-        """Ask a job to stop after the step in hand; it ends as CANCELLED and publishes nothing. Idempotent; FAILED_PRECONDITION
-        when it has ended otherwise.
+        """Ask a job to stop after the step in hand; it ends as CANCELLED and publishes nothing. A FAILED job is given up: its
+        checkpoints go. Idempotent; FAILED_PRECONDITION when it has succeeded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeTrainingJob(self, request, context):
+        """Let a FAILED job go on from its newest checkpoint, or from the beginning if it has none; a job that a guard stopped goes on
+        from its best. FAILED_PRECONDITION when it is in another state.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -124,6 +137,11 @@ def add_TrainerServiceServicer_to_server(servicer, server):
                     servicer.CancelTrainingJob,
                     request_deserializer=langptune_dot_v1_dot_trainer__pb2.CancelTrainingJobRequest.FromString,
                     response_serializer=langptune_dot_v1_dot_trainer__pb2.CancelTrainingJobResponse.SerializeToString,
+            ),
+            'ResumeTrainingJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeTrainingJob,
+                    request_deserializer=langptune_dot_v1_dot_trainer__pb2.ResumeTrainingJobRequest.FromString,
+                    response_serializer=langptune_dot_v1_dot_trainer__pb2.ResumeTrainingJobResponse.SerializeToString,
             ),
             'WatchTrainingJob': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchTrainingJob,
@@ -239,6 +257,33 @@ class TrainerService:
             '/langptune.v1.TrainerService/CancelTrainingJob',
             langptune_dot_v1_dot_trainer__pb2.CancelTrainingJobRequest.SerializeToString,
             langptune_dot_v1_dot_trainer__pb2.CancelTrainingJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeTrainingJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/langptune.v1.TrainerService/ResumeTrainingJob',
+            langptune_dot_v1_dot_trainer__pb2.ResumeTrainingJobRequest.SerializeToString,
+            langptune_dot_v1_dot_trainer__pb2.ResumeTrainingJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

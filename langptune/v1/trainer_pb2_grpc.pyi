@@ -41,8 +41,12 @@ class TrainerServiceStub:
     ListTrainingJobs: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.ListTrainingJobsRequest, _trainer_pb2.ListTrainingJobsResponse]
     """Newest first."""
     CancelTrainingJob: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.CancelTrainingJobRequest, _trainer_pb2.CancelTrainingJobResponse]
-    """Ask a job to stop after the step in hand; it ends as CANCELLED and publishes nothing. Idempotent; FAILED_PRECONDITION
-    when it has ended otherwise.
+    """Ask a job to stop after the step in hand; it ends as CANCELLED and publishes nothing. A FAILED job is given up: its
+    checkpoints go. Idempotent; FAILED_PRECONDITION when it has succeeded.
+    """
+    ResumeTrainingJob: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.ResumeTrainingJobRequest, _trainer_pb2.ResumeTrainingJobResponse]
+    """Let a FAILED job go on from its newest checkpoint, or from the beginning if it has none; a job that a guard stopped goes on
+    from its best. FAILED_PRECONDITION when it is in another state.
     """
     WatchTrainingJob: _grpc.UnaryStreamMultiCallable[_trainer_pb2.WatchTrainingJobRequest, _trainer_pb2.WatchTrainingJobResponse]
     """The job's events from the first (or from after `after_sequence`), then live until the job ends.
@@ -61,8 +65,12 @@ class TrainerServiceAsyncStub(TrainerServiceStub):
     ListTrainingJobs: _aio.UnaryUnaryMultiCallable[_trainer_pb2.ListTrainingJobsRequest, _trainer_pb2.ListTrainingJobsResponse]  # type: ignore[assignment]
     """Newest first."""
     CancelTrainingJob: _aio.UnaryUnaryMultiCallable[_trainer_pb2.CancelTrainingJobRequest, _trainer_pb2.CancelTrainingJobResponse]  # type: ignore[assignment]
-    """Ask a job to stop after the step in hand; it ends as CANCELLED and publishes nothing. Idempotent; FAILED_PRECONDITION
-    when it has ended otherwise.
+    """Ask a job to stop after the step in hand; it ends as CANCELLED and publishes nothing. A FAILED job is given up: its
+    checkpoints go. Idempotent; FAILED_PRECONDITION when it has succeeded.
+    """
+    ResumeTrainingJob: _aio.UnaryUnaryMultiCallable[_trainer_pb2.ResumeTrainingJobRequest, _trainer_pb2.ResumeTrainingJobResponse]  # type: ignore[assignment]
+    """Let a FAILED job go on from its newest checkpoint, or from the beginning if it has none; a job that a guard stopped goes on
+    from its best. FAILED_PRECONDITION when it is in another state.
     """
     WatchTrainingJob: _aio.UnaryStreamMultiCallable[_trainer_pb2.WatchTrainingJobRequest, _trainer_pb2.WatchTrainingJobResponse]  # type: ignore[assignment]
     """The job's events from the first (or from after `after_sequence`), then live until the job ends.
@@ -102,8 +110,18 @@ class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _trainer_pb2.CancelTrainingJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_trainer_pb2.CancelTrainingJobResponse, _abc.Awaitable[_trainer_pb2.CancelTrainingJobResponse]]:
-        """Ask a job to stop after the step in hand; it ends as CANCELLED and publishes nothing. Idempotent; FAILED_PRECONDITION
-        when it has ended otherwise.
+        """Ask a job to stop after the step in hand; it ends as CANCELLED and publishes nothing. A FAILED job is given up: its
+        checkpoints go. Idempotent; FAILED_PRECONDITION when it has succeeded.
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeTrainingJob(
+        self,
+        request: _trainer_pb2.ResumeTrainingJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trainer_pb2.ResumeTrainingJobResponse, _abc.Awaitable[_trainer_pb2.ResumeTrainingJobResponse]]:
+        """Let a FAILED job go on from its newest checkpoint, or from the beginning if it has none; a job that a guard stopped goes on
+        from its best. FAILED_PRECONDITION when it is in another state.
         """
 
     @_abc_1.abstractmethod

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -15,7 +16,8 @@ from langptune.errors import FailedPrecondition, InvalidArgument, NotFound, Unav
 from langptune.v1 import decoder_pb2, trainer_pb2
 from langptune.weights.releases import Release, ReleaseRegistry
 from services.trainer.cleaning import Cleaner
-from services.trainer.jobs import ENDED, Job, JobTable
+from services.trainer.job import Job
+from services.trainer.jobs import JobTable
 from services.trainer.peers import Peers
 from services.trainer.settings import TrainerSettings
 from services.trainer.spec import resolve
@@ -26,7 +28,7 @@ _WAIT_MS = 1_000  # longest wait in Redis for the next event; well below the cli
 
 
 class TrainingJobs:
-    """`on_created` is called when a job has been added; `stopping` ends the streams."""
+    """`on_created` is called when a job has been added or resumed; `stopping` ends the streams."""
 
     def __init__(
         self,
@@ -63,11 +65,25 @@ class TrainingJobs:
         return job
 
     async def cancel(self, job_id: str) -> Job:
-        """Raises NotFound, FailedPrecondition when the job has ended otherwise."""
-        before = await self.table.get(job_id)
+        """Raises NotFound, FailedPrecondition when the job has succeeded."""
         job = await self.table.request_cancel(job_id)
-        if job.ended and not before.ended:  # it waited, perhaps for its next attempt; a running one is cleaned up by its worker
+        if job.ended:  # it waited or had failed; a running one is cleaned up by its worker
             await self._cleaner.clean(job_id)
+        return job
+
+    async def resume(self, job_id: str, overrides: Mapping[str, str]) -> Job:
+        """Have a failed job go on from its checkpoint. Raises NotFound, InvalidArgument, FailedPrecondition."""
+        job = await self.table.get(job_id)
+        for name in overrides:
+            if not name.startswith("guards."):
+                raise InvalidArgument(f"overrides[{name}]", "cannot change in a job that has begun; only guards can")
+        changed = replace(job, later_overrides={**job.later_overrides, **overrides})
+        try:
+            resolved = resolve(changed.effective_spec(), int(job.resolved["validation_users"]))
+        except InvalidArgument as error:
+            raise InvalidArgument(error.field.removeprefix("spec."), error.message.removeprefix(f"{error.field}: ")) from None
+        job = await self.table.resume(job_id, changed.later_overrides, resolved.described())
+        self._on_created()
         return job
 
     async def watch(self, job_id: str, after: int) -> AsyncIterator[trainer_pb2.TrainingEvent]:
@@ -80,8 +96,6 @@ class TrainingJobs:
             for event in events:
                 yield event
                 after = event.sequence
-                if event.state_changed.state in ENDED:
-                    return
             if ended and not events:
                 return
             if self._stopping.is_set():

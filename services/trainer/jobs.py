@@ -4,8 +4,6 @@
     langptune:job:<id>:events    stream: one TrainingEvent per entry, its sequence number is the entry's id
     langptune:jobs               sorted set: job ids in order of creation;   langptune:jobs:open: those that have not ended
 
-    QUEUED -> RUNNING -> SUCCEEDED | FAILED | CANCELLED;   QUEUED -> CANCELLED;   RUNNING -> QUEUED (to go on from its checkpoint)
-
 Every start of a worker is an *attempt* with a number of its own. A write that names an attempt which is no longer the job's is
 refused (Superseded), so a worker that was given up for dead cannot disturb the one that took its place. Each write is one
 Lua script: the state and the event that tells of it change together. Who runs what when is not known here.
@@ -14,30 +12,21 @@ Lua script: the state and the event that tells of it change together. Who runs w
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import redis.asyncio as redis
 
 from langptune.convert import timestamp
 from langptune.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from langptune.v1 import trainer_pb2
+from services.trainer.job import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, Job, State, now_ms, state_event, stored_job
 
 _JOB = "langptune:job:{}"
 _EVENTS = "langptune:job:{}:events"
 _ORDER = "langptune:jobs"
 _OPEN = "langptune:jobs:open"
 _COUNTER = "langptune:job-counter"
-
-State: TypeAlias = trainer_pb2.JobState.ValueType
-QUEUED = trainer_pb2.JOB_STATE_QUEUED
-RUNNING = trainer_pb2.JOB_STATE_RUNNING
-SUCCEEDED = trainer_pb2.JOB_STATE_SUCCEEDED
-FAILED = trainer_pb2.JOB_STATE_FAILED
-CANCELLED = trainer_pb2.JOB_STATE_CANCELLED
-ENDED = frozenset({SUCCEEDED, FAILED, CANCELLED})
 
 _CREATE = """
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
@@ -58,55 +47,14 @@ if ARGV[2] ~= '' and ARGV[2] ~= attempt then return 1 end
 if not state or not string.find(ARGV[3], ',' .. state .. ',', 1, true) then return 2 end
 if #ARGV > 4 then redis.call('HSET', KEYS[1], unpack(ARGV, 5)) end
 if ARGV[4] ~= '' then redis.call('XADD', KEYS[2], (redis.call('XLEN', KEYS[2]) + 1) .. '-0', 'event', ARGV[4]) end
-if redis.call('HGET', KEYS[1], 'end_time_ms') ~= '0' then redis.call('ZREM', KEYS[3], ARGV[1]) end
+if redis.call('HGET', KEYS[1], 'end_time_ms') ~= '0' then redis.call('ZREM', KEYS[3], ARGV[1])
+else redis.call('ZADD', KEYS[3], redis.call('ZSCORE', KEYS[4], ARGV[1]), ARGV[1]) end
 return 0
 """
 
 
 class Superseded(Exception):
     """Another attempt at the job has been started, or the job has ended: this one has nothing more to say."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A job as it stands in the table."""
-
-    job_id: str
-    spec: trainer_pb2.TrainingSpec  # as the caller gave it
-    resolved: Mapping[str, str]
-    parent_release_id: str  # the release that it starts from
-    state: State
-    error: str
-    create_time_ms: int
-    start_time_ms: int  # 0 before the first start
-    end_time_ms: int  # 0 before the end
-    release_id: str
-    steps_done: int
-    steps_total: int
-    attempt: int  # starts of a worker so far
-    restarts: int  # of these, after a worker had died
-    cancel_requested: bool
-    heartbeat_ms: int  # the worker's last sign of life
-
-    @property
-    def ended(self) -> bool:
-        return self.state in ENDED
-
-    def to_proto(self) -> trainer_pb2.TrainingJob:
-        """The public view."""
-        return trainer_pb2.TrainingJob(
-            job_id=self.job_id,
-            spec=self.spec,
-            state=self.state,
-            error=self.error,
-            create_time=timestamp(self.create_time_ms),
-            start_time=timestamp(self.start_time_ms) if self.start_time_ms else None,
-            end_time=timestamp(self.end_time_ms) if self.end_time_ms else None,
-            release_id=self.release_id,
-            steps_done=self.steps_done,
-            steps_total=self.steps_total,
-            resolved=self.resolved,
-        )
 
 
 class JobTable:
@@ -157,7 +105,7 @@ class JobTable:
         stored: Any = await self._redis.hgetall(_JOB.format(job_id))
         if not stored:
             raise NotFound("training job", job_id)
-        return _job(job_id, stored)
+        return stored_job(job_id, stored)
 
     async def page(self, size: int, page_token: str = "") -> tuple[list[Job], str]:
         """Up to `size` jobs, newest first, and the next page's token ("" on the last). Raises InvalidArgument: page_token."""
@@ -183,14 +131,34 @@ class JobTable:
         return [_event(identifier, fields) for identifier, fields in entries]
 
     async def request_cancel(self, job_id: str) -> Job:
-        """Cancel a waiting job, or set the flag that a running one looks at. Raises NotFound, FailedPrecondition."""
-        waiting = await self._move(job_id, "", (QUEUED,), state_event(CANCELLED, "cancelled before it ran"), _end(CANCELLED))
-        if not waiting:
+        """Cancel a job that waits or has failed, or set the flag that a running one looks at.
+
+        Raises NotFound, and FailedPrecondition when it has succeeded.
+        """
+        idle = await self._move(job_id, "", (QUEUED, FAILED), state_event(CANCELLED, "cancelled"), _end(CANCELLED))
+        if not idle:
             await self._move(job_id, "", (RUNNING,), None, {"cancel": 1})
         job = await self.get(job_id)
-        if job.ended and job.state != CANCELLED:
+        if job.state == SUCCEEDED:
+            raise FailedPrecondition(f"job {job_id!r} has succeeded", reason="JOB_ENDED")
+        return job
+
+    async def resume(self, job_id: str, overrides: Mapping[str, str], resolved: Mapping[str, str]) -> Job:
+        """FAILED -> QUEUED, with all restarts before it again. Raises NotFound, FailedPrecondition."""
+        fields: dict[str, str | int] = {
+            "state": QUEUED,
+            "error": "",
+            "end_time_ms": 0,
+            "restarts": 0,
+            "cancel": 0,
+            "later_overrides": json.dumps(dict(overrides)),
+            "resolved": json.dumps(dict(resolved)),
+        }
+        moved = await self._move(job_id, "", (FAILED,), state_event(QUEUED, "resumed"), fields)
+        job = await self.get(job_id)
+        if not moved:
             name = trainer_pb2.JobState.Name(job.state).removeprefix("JOB_STATE_")
-            raise FailedPrecondition(f"job {job_id!r} has ended as {name}", reason="JOB_ENDED")
+            raise FailedPrecondition(f"job {job_id!r} is {name}; only a FAILED job can be resumed", reason="NOT_FAILED")
         return job
 
     async def start(self, job: Job) -> Job | None:
@@ -205,7 +173,7 @@ class JobTable:
     async def requeue(self, job_id: str, attempt: int, message: str, restarts: int) -> None:
         """RUNNING -> QUEUED: another attempt goes on from the checkpoint. Raises Superseded."""
         event = state_event(QUEUED, message)
-        await self._insist(job_id, attempt, event, {"state": QUEUED, "restarts": restarts})
+        await self._insist(job_id, attempt, event, {"state": QUEUED, "restarts": restarts, "last_interruption": message})
 
     async def end(self, job_id: str, attempt: int, state: State, message: str = "", release_id: str = "") -> None:
         """RUNNING -> an end state. `message` is the error of a FAILED job. Raises Superseded."""
@@ -237,20 +205,10 @@ class JobTable:
         event: trainer_pb2.TrainingEvent | None,
         fields: Mapping[str, str | int],
     ) -> bool:
-        keys = [_JOB.format(job_id), _EVENTS.format(job_id), _OPEN]
+        keys = [_JOB.format(job_id), _EVENTS.format(job_id), _OPEN, _ORDER]
         allowed = "," + ",".join(str(int(state)) for state in states) + ","
         answer = await self._write(keys, [job_id, attempt, allowed, _packed(event) if event else b"", *_pairs(fields)])
         return bool(answer == 0)
-
-
-def now_ms() -> int:
-    """Milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
-
-
-def state_event(state: State, message: str) -> trainer_pb2.TrainingEvent:
-    """The event that tells of a change of state."""
-    return trainer_pb2.TrainingEvent(state_changed=trainer_pb2.StateChanged(state=state, message=message))
 
 
 def _end(state: int) -> dict[str, str | int]:
@@ -271,30 +229,3 @@ def _event(identifier: bytes, fields: Mapping[bytes, bytes]) -> trainer_pb2.Trai
 
 def _pairs(fields: Mapping[str, str | bytes | int]) -> list[str | bytes | int]:
     return [part for name, value in fields.items() for part in (name, int(value) if isinstance(value, int) else value)]
-
-
-def _job(job_id: str, stored: Mapping[bytes, bytes]) -> Job:
-    def text(name: str) -> str:
-        return stored.get(name.encode(), b"").decode()
-
-    def number(name: str) -> int:
-        return int(stored.get(name.encode(), b"0"))
-
-    return Job(
-        job_id=job_id,
-        spec=trainer_pb2.TrainingSpec.FromString(stored[b"spec"]),
-        resolved=json.loads(stored[b"resolved"]),
-        parent_release_id=text("parent_release_id"),
-        state=trainer_pb2.JobState.ValueType(number("state")),
-        error=text("error"),
-        create_time_ms=number("create_time_ms"),
-        start_time_ms=number("start_time_ms"),
-        end_time_ms=number("end_time_ms"),
-        release_id=text("release_id"),
-        steps_done=number("steps_done"),
-        steps_total=number("steps_total"),
-        attempt=number("attempt"),
-        restarts=number("restarts"),
-        cancel_requested=number("cancel") == 1,
-        heartbeat_ms=number("heartbeat_ms"),
-    )

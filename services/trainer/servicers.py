@@ -43,6 +43,10 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         job = await self._jobs.cancel(check_id("job_id", request.job_id))
         return pb.CancelTrainingJobResponse(job=job.to_proto())
 
+    async def ResumeTrainingJob(self, request: pb.ResumeTrainingJobRequest, context: Context) -> pb.ResumeTrainingJobResponse:
+        job = await self._jobs.resume(check_id("job_id", request.job_id), request.overrides)
+        return pb.ResumeTrainingJobResponse(job=job.to_proto())
+
     async def WatchTrainingJob(
         self, request: pb.WatchTrainingJobRequest, context: Context
     ) -> AsyncIterator[pb.WatchTrainingJobResponse]:

@@ -14,6 +14,7 @@ class TrainerSettings(ServiceSettings, RedisSettings, WeightsSettings):
     encoder_address: str = Field("127.0.0.1:50052", description="host:port of the encoder that rollouts come from")
     decoder_address: str = Field("127.0.0.1:50053", description="host:port of the decoder that ranks come from")
     jobs_folder: str = Field("build/langptune/jobs", description="folder for checkpoints and worker logs, one below it per job")
+    tensorboard_folder: str = Field("", description="folder for TensorBoard event files; empty: the folder of each job")
     torch_threads: int = Field(1, ge=1, le=256, description="threads of a worker's tensor arithmetic; at most the free cores")
     max_running_jobs: int = Field(1, ge=1, le=64, description="jobs that train at the same time; the others wait in order")
     max_restarts: int = Field(2, ge=0, le=100, description="times that a job whose worker died goes on from its checkpoint")

@@ -17,7 +17,8 @@ from redis.exceptions import RedisError
 
 from langptune.errors import FailedPrecondition
 from services.trainer.cleaning import Cleaner
-from services.trainer.jobs import CANCELLED, FAILED, QUEUED, RUNNING, Job, JobTable, Superseded
+from services.trainer.job import CANCELLED, FAILED, QUEUED, RUNNING, Job
+from services.trainer.jobs import JobTable, Superseded
 from services.trainer.launcher import Launcher
 from services.trainer.settings import TrainerSettings
 
@@ -122,7 +123,7 @@ class Supervisor:
             await self._cleaner.clean(job.job_id)
             await self._jobs.end(job.job_id, job.attempt, CANCELLED, "cancelled")
         elif restarts > self._settings.max_restarts:
-            await self._cleaner.clean(job.job_id)
+            await self._cleaner.clean_versions(job.job_id)
             message = (
                 f"the worker {how} after {job.steps_done} of {job.steps_total} steps; it had been replaced {job.restarts} times"
             )

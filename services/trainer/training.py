@@ -9,20 +9,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import asdict
 from statistics import fmean
+from typing import Any
+
+import structlog
 
 from langptune.convert import metrics_to_proto
 from langptune.data.dataset import Dataset
 from langptune.domain import Session
+from langptune.errors import FailedPrecondition
 from langptune.ranking import RankingQuality
 from langptune.text import history_text
 from langptune.v1 import trainer_pb2
 from langptune.weights import Release, ReleaseRegistry, WeightsStore
+from services.trainer.board import Board
 from services.trainer.cleaning import Cleaner
 from services.trainer.control import dataset_folder
-from services.trainer.jobs import Job
+from services.trainer.job import Job
 from services.trainer.journal import Journal
 from services.trainer.learning.algorithm import Algorithm, Learners, Sources
 from services.trainer.learning.checkpoint import Checkpoints
@@ -41,6 +46,8 @@ from services.trainer.rollouts import EncoderRollouts
 from services.trainer.settings import TrainerSettings
 from services.trainer.spec import resolve
 from services.trainer.storage import writing
+
+log = structlog.get_logger(__name__)
 
 VALIDATION_CUTOFF = 20  # Section 4.1
 _VALIDATION_SEED = 1 << 32  # above the seeds of training
@@ -65,7 +72,7 @@ class Training:
         journal: Journal,
         between_steps: Callable[[], Awaitable[None]],
     ) -> None:
-        resolved = resolve(job.spec, settings.validation_users)
+        resolved = resolve(job.effective_spec(), settings.validation_users)
         self._job = job
         self._settings = settings
         self._config: LearningConfig = resolved.config
@@ -76,11 +83,16 @@ class Training:
         self._versions = cleaner.versions(job.job_id)
         self._checkpoints = Checkpoints(cleaner.checkpoints(job.job_id), settings.checkpoints_kept)
         self._journal = journal
+        self._board = Board(cleaner.board(job.job_id))
         self._between_steps = between_steps
         self._saved = (0, time.monotonic())  # step and time of the last checkpoint
 
     async def run(self) -> Release:
         """Do what is left of the job; returns its release candidate."""
+        with closing(self._board):
+            return await self._run()
+
+    async def _run(self) -> Release:
         parent = await self._registry.get(self._job.parent_release_id)
         data = await asyncio.to_thread(Dataset.open, dataset_folder(self._job.spec.dataset_uri))
         self._rollouts = EncoderRollouts(
@@ -104,7 +116,8 @@ class Training:
         await self._between_steps()
         async with aclosing(algorithm.run()) as steps:
             async for progress in steps:
-                await self._journal.record(_step_event(progress))
+                await self._tell(_step_event(progress))
+                await self._heed(progress)
                 if time.monotonic() - self._saved[1] >= self._settings.checkpoint_seconds:
                     await self._save(algorithm)
                 try:
@@ -114,10 +127,30 @@ class Training:
                     raise
         await self._save(algorithm)
 
+    async def _heed(self, progress: Progress) -> None:
+        """Tell of the guards that fired. Raises FailedPrecondition, reason GUARD, when one of them stops the job: it can be
+        resumed from its best checkpoint, and none later is kept."""
+        for alarm in progress.alarms:
+            fired = trainer_pb2.GuardFired(**asdict(alarm))
+            await self._tell(trainer_pb2.TrainingEvent(guard_fired=fired))
+        reasons = [alarm.message for alarm in progress.alarms if alarm.stops]
+        if reasons:
+            best = await asyncio.to_thread(self._checkpoints.rewind_to_best)
+            kept = f"the best checkpoint, of step {best}, is kept" if best else "there is no checkpoint yet"
+            what = f"stopped by a guard after step {progress.step} of {progress.total}: {'; '.join(reasons)}"
+            raise FailedPrecondition(f"{what}; {kept}", reason="GUARD")
+
+    async def _tell(self, event: trainer_pb2.TrainingEvent) -> None:
+        """To those who watch, and to the event files."""
+        await self._journal.record(event)
+        self._board.record(event)
+
     async def _save(self, algorithm: Algorithm) -> None:
         if algorithm.done != self._saved[0]:
+            state = algorithm.state_dict()
+            state["run"]["job"] = self._identity()
             with writing("a checkpoint", self._checkpoints.root):
-                await asyncio.to_thread(self._checkpoints.save, algorithm.done, algorithm.state_dict())
+                await asyncio.to_thread(self._checkpoints.save, algorithm.done, state, algorithm.score)
         self._saved = (algorithm.done, time.monotonic())
 
     def _algorithm(self, data: Dataset, parent: Release) -> Algorithm:
@@ -134,10 +167,24 @@ class Training:
         rollouts = self._rollouts if self._config.profile_source == "profile" else None
         sources, learners = Sources(rollouts, self._rewards), Learners(policy, embedder)
         algorithm = Algorithm(self._config, data.sessions("train"), data.items, learners, sources)
-        checkpoint = self._checkpoints.load()
-        if checkpoint is not None:
-            algorithm.load_state_dict(checkpoint)
+        self._restore(algorithm)
         return algorithm
+
+    def _restore(self, algorithm: Algorithm) -> None:
+        """Go on from the newest checkpoint, if there is one of this job (and not of an earlier one of its name)."""
+        state = self._checkpoints.load()
+        if state is None:
+            return
+        if state["run"]["job"] == self._identity():
+            algorithm.load_state_dict(state)
+        else:
+            log.warning("checkpoints of another job removed", folder=str(self._checkpoints.root), job=state["run"]["job"])
+            self._checkpoints.clear()
+
+    def _identity(self) -> dict[str, Any]:
+        """What a checkpoint of this job carries."""
+        job = self._job
+        return {"created_ms": job.create_time_ms, "parent": job.parent_release_id, "dataset": job.spec.dataset_uri}
 
     async def _publish(self, algorithm: Algorithm) -> None:
         """The final weights, where they are not those that the services have already."""
@@ -169,7 +216,7 @@ class Training:
         )
         metrics = metrics_to_proto(quality, cutoff=VALIDATION_CUTOFF, users=len(found))
         done = trainer_pb2.ValidationDone(label=label, metrics=metrics)
-        await self._journal.record(trainer_pb2.TrainingEvent(validation_done=done))
+        await self._tell(trainer_pb2.TrainingEvent(validation_done=done))
         return quality
 
     async def _profiles(self, sessions: list[Session], seed: int) -> list[str]:

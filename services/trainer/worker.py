@@ -22,7 +22,8 @@ from langptune.rpc.logs import configure_logs
 from langptune.state import open_redis
 from langptune.weights import ReleaseRegistry, WeightsStore
 from services.trainer.cleaning import Cleaner
-from services.trainer.jobs import CANCELLED, FAILED, SUCCEEDED, JobTable, Superseded
+from services.trainer.job import CANCELLED, FAILED, SUCCEEDED
+from services.trainer.jobs import JobTable, Superseded
 from services.trainer.journal import Journal
 from services.trainer.peers import Peers
 from services.trainer.settings import TrainerSettings
@@ -105,7 +106,8 @@ class Worker:
         return (await training.run()).release_id
 
     async def _fail(self, message: str) -> None:
-        await self._cleaner.clean(self._job_id)
+        """The checkpoints stay: the job can be resumed."""
+        await self._cleaner.clean_versions(self._job_id)
         await self._journal.end(FAILED, message)
 
     async def _between_steps(self) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from statistics import fmean
 from typing import Any, TypeVar
 
 import torch
@@ -21,6 +23,7 @@ from langptune.ranking import ranking_quality
 from langptune.text import history_text, item_text
 from services.trainer.learning.config import LearningConfig
 from services.trainer.learning.embedder import ContrastiveExample, EmbedderLearner
+from services.trainer.learning.guards import Guards
 from services.trainer.learning.policy_learner import PolicyLearner
 from services.trainer.learning.ports import RankQuery, RewardSource, RolloutGroup, RolloutSource
 from services.trainer.learning.progress import Progress, RolloutFigures, logprob_gap
@@ -29,6 +32,7 @@ from services.trainer.learning.rlso import with_truncation
 from services.trainer.learning.schedule import Step, batch_positions, generation_seed, linear_decay, plan
 
 Part = TypeVar("Part")
+_RECENT = 10  # RLSO batches that the score is a mean over
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,8 @@ class Algorithm:
         self._expected_version: str | None = None  # of rollouts; None: whatever the source has
         self._stale_rollouts = False  # the policy learnt since the rollout source was last told
         self._stale_rewards = False
+        self._guards = Guards(config.guards)
+        self._rewards: deque[float] = deque(maxlen=_RECENT)
         self._check()
 
     async def run(self) -> AsyncGenerator[Progress, None]:
@@ -78,7 +84,14 @@ class Algorithm:
             step = self.plan[self.done]
             progress = await (self._contrastive(step) if step.phase == "cl" else self._rlso(step))
             self.done += 1
-            yield progress
+            if progress.reward_mean is not None:
+                self._rewards.append(progress.reward_mean)
+            yield replace(progress, alarms=self._guards.look(step.phase, progress.metrics()))
+
+    @property
+    def score(self) -> float | None:
+        """How good the policy is now, to tell the best checkpoint: its mean reward of late; None while a guard is not content."""
+        return fmean(self._rewards) if self._rewards and self._guards.quiet else None
 
     async def _contrastive(self, step: Step) -> Progress:
         """Algorithm 1, lines 6 and 7."""
@@ -102,7 +115,7 @@ class Algorithm:
             seconds_rollouts=sampled - started,
             seconds_rewards=0.0,
             seconds_update=time.perf_counter() - sampled,
-            rollouts=RolloutFigures.of(groups) if groups else None,
+            rollouts=RolloutFigures.of(groups, _history_texts(sessions)) if groups else None,
         )
 
     async def _rlso(self, step: Step) -> Progress:
@@ -129,7 +142,7 @@ class Algorithm:
             seconds_rollouts=sampled - started,
             seconds_rewards=ranked - sampled,
             seconds_update=time.perf_counter() - ranked,
-            rollouts=RolloutFigures.of(groups),
+            rollouts=RolloutFigures.of(groups, _history_texts(sessions)),
             reward_mean=quality.mean().item(),
             reward_std=quality.std(correction=0).item(),
             kl=update.kl,
@@ -211,20 +224,26 @@ class Algorithm:
         """
         return {
             "run": {
-                "config": self.config.model_dump(mode="json"),
+                "config": self._learnt_from(),
                 "done": self.done,
                 "next": asdict(self.plan[self.done]) if self.done < len(self.plan) else None,
                 "versions": dict(self.versions),
+                "guards": self._guards.state_dict(),
+                "rewards": list(self._rewards),
             },
             "policy": self.learners.policy.state_dict() if self.learners.policy else None,
             "embedder": self.learners.embedder.state_dict() if self.learners.embedder else None,
             "random": random_state(),
         }
 
+    def _learnt_from(self) -> dict[str, Any]:
+        """The configuration as far as the weights follow from it."""
+        return self.config.model_dump(mode="json", exclude={"guards"})
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`. Raises FailedPrecondition if it belongs to another configuration or another plan."""
         run = state["run"]
-        if run["config"] != self.config.model_dump(mode="json"):
+        if run["config"] != self._learnt_from():
             raise FailedPrecondition("the checkpoint belongs to another configuration", reason="OTHER_CONFIGURATION")
         self.done = run["done"]
         if run["next"] != (asdict(self.plan[self.done]) if self.done < len(self.plan) else None):
@@ -234,10 +253,16 @@ class Algorithm:
         if self.learners.embedder:
             self.learners.embedder.load_state_dict(state["embedder"])
         past = {step.phase for step in self.plan[: self.done]}
+        self._guards.load_state_dict(run["guards"])
+        self._rewards.extend(run["rewards"])
         self.versions = dict(run["versions"])
         self._expected_version = None
         self._stale_rollouts, self._stale_rewards = "rlso" in past, "cl" in past
         restore_random_state(state["random"])
+
+
+def _history_texts(sessions: Sequence[Session]) -> list[str]:
+    return [history_text(session.history) for session in sessions]
 
 
 def _history_ids(session: Session) -> tuple[str, ...]:

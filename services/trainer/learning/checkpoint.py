@@ -98,6 +98,10 @@ class Checkpoints:
             self._remove(folder)
         return 0
 
+    def clear(self) -> None:
+        """Remove all of them."""
+        shutil.rmtree(self.root, ignore_errors=True)
+
     def _best_first(self) -> list[Path]:
         """By score, among equals the newest first; without a score is below any score. Those without a manifest do not count."""
         return sorted((path for path in self._newest_first() if (path / _MANIFEST).is_file()), key=_score, reverse=True)

@@ -59,12 +59,56 @@ class ContrastiveConfig(_Frozen):
     micro_rows: int = Field(default=32, ge=1, description="texts of one forward pass of the embedder, grouped by length")
 
 
+class Guard(_Frozen):
+    """The limits of one figure; None is no limit."""
+
+    above: float | None = Field(default=None, description="the figure must not be above this")
+    below: float | None = Field(default=None, description="the figure must not be below this")
+    action: Literal["warn", "stop"] = Field(default="warn", description="what happens when the guard fires")
+
+    def broken_limit(self, value: float) -> float | None:
+        """The limit that `value` is beyond, if it is."""
+        if self.above is not None and not value <= self.above:
+            return self.above
+        return self.below if self.below is not None and not value >= self.below else None
+
+
+class GuardsConfig(_Frozen):
+    """What shows that the policy has found a hole in the reward (`guards`). Guards never change what is learnt."""
+
+    patience: int = Field(default=3, ge=1, description="RLSO updates in a row beyond a limit before its guard fires")
+    kl: Guard = Field(default=Guard(above=50.0), description="nats per rollout to the reference policy")
+    response_tokens: Guard = Field(default=Guard(below=8.0), description="length of a profile, tokens")
+    truncated_share: Guard = Field(default=Guard(above=0.5), description="share of profiles that did not terminate")
+    distinct_2: Guard = Field(default=Guard(below=0.5), description="share of distinct token pairs in a profile")
+    copied_share: Guard = Field(default=Guard(above=0.5), description="share of a profile's phrases that stand in the history")
+    logprob_gap: Guard = Field(default=Guard(above=0.05), description="nats per token between engine and trainer")
+    gradient_norm: Guard = Field(default=Guard(), description="of the first epoch; no limit but being finite")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _over_defaults(cls, values: Any) -> Any:
+        """A guard of which one value is given keeps its other defaults."""
+        if not isinstance(values, Mapping):
+            return values
+        guards = {name: field.default for name, field in cls.model_fields.items() if isinstance(field.default, Guard)}
+        return {
+            name: {**guards[name].model_dump(), **value} if name in guards and isinstance(value, Mapping) else value
+            for name, value in values.items()
+        }
+
+    def by_metric(self) -> dict[str, Guard]:
+        """Every guard by the name of its metric."""
+        return {name: value for name, value in self if isinstance(value, Guard)}
+
+
 class LearningConfig(_Frozen):
     """Algorithm 1 as values."""
 
     outer_iterations: int = Field(default=5, ge=0, description="K")
     contrastive: ContrastiveConfig = ContrastiveConfig()
     rlso: RlsoConfig = RlsoConfig()
+    guards: GuardsConfig = GuardsConfig()
     profile_source: Literal["profile", "history"] = Field(default="profile", description="history: NoProfile, D(h) is embedded")
     seed: int = Field(default=0, ge=0, lt=2**32, description="data order and generation follow from it and the step")
 

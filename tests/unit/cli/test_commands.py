@@ -27,6 +27,7 @@ COMMANDS = [
     "train watch",
     "train list",
     "train cancel",
+    "train resume",
     "releases list",
     "releases publish",
     "releases rollback",

@@ -7,7 +7,17 @@ from collections.abc import AsyncIterator, Iterator
 import grpc
 import pytest
 
-from langptune.client import CandidateMade, Item, JobState, LangPTune, RankingMetrics, StateChanged, StepDone, ValidationDone
+from langptune.client import (
+    CandidateMade,
+    GuardFired,
+    Item,
+    JobState,
+    LangPTune,
+    RankingMetrics,
+    StateChanged,
+    StepDone,
+    ValidationDone,
+)
 from langptune.errors import InvalidArgument, Unavailable
 from langptune.rpc.interceptors import CallInterceptor
 from langptune.v1 import common_pb2, gateway_pb2, gateway_pb2_grpc, trainer_pb2, trainer_pb2_grpc
@@ -18,6 +28,7 @@ EVENTS = [
     trainer_pb2.TrainingEvent(
         validation_done=trainer_pb2.ValidationDone(label="before", metrics=common_pb2.RankingMetrics(ndcg=0.25, users=4))
     ),
+    trainer_pb2.TrainingEvent(guard_fired=trainer_pb2.GuardFired(guard="kl", value=41.5, limit=40, stops=True, message="far")),
     trainer_pb2.TrainingEvent(candidate_made=trainer_pb2.CandidateMade(release_id="r2")),
     trainer_pb2.TrainingEvent(state_changed=trainer_pb2.StateChanged(state=trainer_pb2.JOB_STATE_SUCCEEDED)),
 ]
@@ -70,12 +81,13 @@ async def lp(trainer: Trainer) -> AsyncIterator[LangPTune]:
 
 async def test_a_broken_watch_goes_on_where_it_broke(lp: LangPTune, trainer: Trainer) -> None:
     found = [event async for event in lp.watch_training_job("j1")]
-    assert [event.sequence for event in found] == [1, 2, 3, 4, 5]
+    assert [event.sequence for event in found] == [1, 2, 3, 4, 5, 6]
     assert trainer.calls == 3
     assert [event.event for event in found] == [
         StateChanged(JobState.RUNNING, "go"),
         StepDone("cl", 0, 1, 2, {"loss": 0.5}),
         ValidationDone("before", RankingMetrics(0.25, 0.0, 0.0, 0, 4)),
+        GuardFired("kl", 41.5, 40.0, True, "far"),
         CandidateMade("r2"),
         StateChanged(JobState.SUCCEEDED, ""),
     ]

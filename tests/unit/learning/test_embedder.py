@@ -42,7 +42,7 @@ def test_figures_of_rollouts() -> None:
     """Lengths 4 and 2, one of two cut; (5, 6, 5, 6): 2 of 4 tokens and 2 of 3 pairs are distinct; (7, 2): all of them."""
     rollouts = (Rollout((5, 6, 5, 6), "x", "length", (-1.0, -1.0, -1.0, -1.0)), Rollout((7, 2), "y", "stop", (-0.5, -0.5)))
     groups = [RolloutGroup((1,), rollouts, "v0")]
-    figures = RolloutFigures.of(groups)
+    figures = RolloutFigures.of(groups, ["the history"])
     assert (figures.response_tokens, figures.truncated_share) == (3.0, 0.5)
     assert figures.distinct_1 == pytest.approx((2 / 4 + 1) / 2)
     assert figures.distinct_2 == pytest.approx((2 / 3 + 1) / 2)

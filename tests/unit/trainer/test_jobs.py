@@ -8,7 +8,8 @@ import pytest
 
 from langptune.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from langptune.v1 import trainer_pb2 as pb
-from services.trainer.jobs import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, Job, JobTable, Superseded
+from services.trainer.job import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, Job
+from services.trainer.jobs import JobTable, Superseded
 
 SPEC = pb.TrainingSpec(dataset_uri="data", seed=3, overrides={"b": "2", "a": "1"})
 
@@ -88,11 +89,35 @@ async def test_an_end_is_an_end(table: JobTable, state: pb.JobState.ValueType) -
     assert await table.open_jobs() == []
     with pytest.raises(Superseded):
         await table.append("j", 1, _step(1))
-    if state == CANCELLED:
+    if state != SUCCEEDED:  # a failed job is given up
         assert (await table.request_cancel("j")).state == CANCELLED
     else:
         with pytest.raises(FailedPrecondition):
             await table.request_cancel("j")
+
+
+async def test_a_failed_job_can_be_resumed(table: JobTable) -> None:
+    await _started(table)
+    await table.append("j", 1, _step(4))
+    await table.requeue("j", 1, "the worker died", restarts=1)
+    assert await table.start(await table.get("j"))
+    with pytest.raises(FailedPrecondition, match="only a FAILED job"):
+        await table.resume("j", {}, {})
+    await table.end("j", 2, FAILED, "the disk is full")
+    await _created(table, "later")
+
+    job = await table.resume("j", {"guards.kl.action": "warn"}, {"k": "w"})
+
+    assert (job.state, job.error, job.end_time_ms, job.restarts, job.steps_done, job.attempt) == (QUEUED, "", 0, 0, 4, 2)
+    assert job.last_interruption == "the worker died"
+    assert job.spec == SPEC  # creating it again is still the same
+    assert job.resolved == {"k": "w"}
+    assert dict(job.effective_spec().overrides) == {"a": "1", "b": "2", "guards.kl.action": "warn"}
+    assert [waiting.job_id for waiting in await table.open_jobs()] == ["j", "later"]  # in its old place
+    assert (await table.events("j", 0))[-1].state_changed == pb.StateChanged(state=QUEUED, message="resumed")
+    again = await table.start(job)
+    assert again is not None
+    assert again.attempt == 3
 
 
 async def test_cancelling_ends_a_waiting_job_and_flags_a_running_one(table: JobTable) -> None:

@@ -16,7 +16,8 @@ from langptune.errors import FailedPrecondition
 from langptune.v1 import trainer_pb2 as pb
 from langptune.weights import ReleaseRegistry, WeightsStore
 from services.trainer.cleaning import Cleaner
-from services.trainer.jobs import CANCELLED, FAILED, QUEUED, RUNNING, Job, JobTable
+from services.trainer.job import CANCELLED, FAILED, QUEUED, RUNNING, Job
+from services.trainer.jobs import JobTable
 from services.trainer.peers import Peers
 from services.trainer.settings import TrainerSettings
 from services.trainer.supervisor import Supervisor
@@ -116,6 +117,10 @@ async def test_a_dead_worker_is_replaced_a_bounded_number_of_times(table: JobTab
     assert job.error == (
         "the worker was ended by signal 9 after 0 of 5 steps; it had been replaced 2 times; the job's worker.log has the rest"
     )
+    reason = "the worker was ended by signal 9; restart {} of 2 goes on from the checkpoint"
+    assert (job.attempt, job.restarts, job.last_interruption) == (3, 2, reason.format(2))
+    told = [event.state_changed.message for event in await table.events("a", 0)]
+    assert [message for message in told if "restart" in message] == [reason.format(1), reason.format(2)]
 
 
 async def test_a_dead_worker_of_a_cancelled_job_is_not_replaced(table: JobTable, workers: Workers, start: Any) -> None:
