@@ -29,6 +29,9 @@ up: $(STAMP) ## Start Redis and the four services on this machine (ARGS=... for 
 test: $(STAMP) ## Run the whole test suite
 	$(BIN)/pytest -q -n 2 --dist loadfile $(ARGS)
 
+resume-check: $(STAMP) ## Kill a training worker at 20 random moments; its weights must be those of an undisturbed run (about 6 minutes)
+	LANGPTUNE_RESUME_MOMENTS=20 $(BIN)/pytest -q -s tests/integration/trainer/test_exact_resume.py $(ARGS)
+
 lint: $(STAMP) ## Check style, types and import boundaries
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -49,4 +52,4 @@ samples: $(STAMP) ## Generate the sample world and train its tiny models again (
 learning: $(STAMP) ## Train every variant on the sample world, 3 seeds, and compare them (up to 30 minutes)
 	$(BIN)/python -m benchmarks.learning_curve $(ARGS)
 
-.PHONY: help install demo up test lint protos lint-protos samples learning
+.PHONY: help install demo up test resume-check lint protos lint-protos samples learning

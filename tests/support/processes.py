@@ -57,7 +57,7 @@ class RunningService:
 
 @contextmanager
 def running_service(
-    name: str, folder: Path, env: Mapping[str, str], *, port: int | None = None, wait: float = 60.0
+    name: str, folder: Path, env: Mapping[str, str], *, port: int | None = None, wait: float = 150.0
 ) -> Iterator[RunningService]:
     """`python -m services.<name>` with the settings of `env`, its log in `folder`; ends with SIGTERM if it still runs."""
     service = start_service(name, folder, env, port=port, wait=wait)
@@ -69,7 +69,7 @@ def running_service(
 
 
 def start_service(
-    name: str, folder: Path, env: Mapping[str, str], *, port: int | None = None, wait: float = 60.0
+    name: str, folder: Path, env: Mapping[str, str], *, port: int | None = None, wait: float = 150.0
 ) -> RunningService:
     """As `running_service`, for callers that end the process themselves; `wait` 0 returns at once."""
     port = port or free_port()
@@ -86,7 +86,7 @@ def start_service(
     return service
 
 
-def await_serving(service: RunningService, wait: float = 60.0) -> None:
+def await_serving(service: RunningService, wait: float = 150.0) -> None:
     """Return when the service says that it is ready. AssertionError with its log when it is not after `wait` seconds."""
     end = time.monotonic() + wait
     with grpc.insecure_channel(service.address, options=[("grpc.max_reconnect_backoff_ms", 200)]) as channel:

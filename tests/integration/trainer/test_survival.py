@@ -8,9 +8,9 @@ import signal
 
 import pytest
 
-from langptune.errors import Unavailable
+from langptune.errors import FailedPrecondition, InvalidArgument, Unavailable
 from langptune.v1 import trainer_pb2 as pb
-from tests.integration.trainer.world import Client, World, await_gone, is_step
+from tests.integration.trainer.world import MAX_RESTARTS, Client, World, await_gone, is_step
 from tests.support.processes import start_service
 
 
@@ -47,7 +47,9 @@ async def test_a_job_outlives_a_killed_trainer_a_stopped_trainer_and_a_killed_wo
         events = await client.watch("tough")
         assert [event.sequence for event in events] == list(range(1, len(events) + 1))
         messages = [event.state_changed.message for event in events if event.HasField("state_changed")]
-        assert any("was ended by signal 9; restart 1 of 1 goes on from the checkpoint" in message for message in messages)
+        assert any(
+            f"was ended by signal 9; restart 1 of {MAX_RESTARTS} goes on from the checkpoint" in message for message in messages
+        )
         job = await client.get("tough")
         assert (job.state, job.steps_done) == (pb.JOB_STATE_SUCCEEDED, 32)
         labels = [event.validation_done.label for event in events if event.HasField("validation_done")]
@@ -59,7 +61,7 @@ def _queued_again(event: pb.TrainingEvent) -> bool:
     return event.state_changed.state == pb.JOB_STATE_QUEUED and event.sequence > 1
 
 
-async def test_a_job_without_an_encoder_fails_with_a_sentence(world: World, client: Client) -> None:
+async def test_a_job_without_an_encoder_fails_with_a_sentence_and_can_be_resumed(world: World, client: Client) -> None:
     await client.create(world.spec(rlso_batches=500, validation_users=0), "alone")
     await client.watch("alone", until=is_step(3))
     world.encoder.kill()
@@ -73,3 +75,42 @@ async def test_a_job_without_an_encoder_fails_with_a_sentence(world: World, clie
         assert not world.stored("encoder", "alone") | world.stored("decoder", "alone")
     finally:
         world.encoder = start_service("encoder", world.folder, world.env, port=world.encoder.port)
+    assert world.checkpoints("alone")
+    resumed = await client.resume("alone")
+    assert (resumed.state, resumed.error, resumed.attempts) == (pb.JOB_STATE_QUEUED, "", 1)
+    events = await client.watch("alone", until=is_step(job.steps_done + 2))
+    steps = [event.step_done.step for event in events if event.HasField("step_done")]
+    assert steps == list(range(1, job.steps_done + 3))  # from where it was, no step twice
+    with pytest.raises(FailedPrecondition, match="only a FAILED job"):
+        await client.resume("alone")
+    await client.cancel("alone")
+    assert (await client.watch("alone"))[-1].state_changed.state == pb.JOB_STATE_CANCELLED
+    assert not world.checkpoints("alone")
+
+
+async def test_a_guard_stops_a_job_which_goes_on_from_its_best_checkpoint_with_other_guards(world: World, client: Client) -> None:
+    """Every gradient is longer than 0: the guard fires in the second RLSO update, and no update was within its limits."""
+    guards = {"guards.patience": "2", "guards.gradient_norm.above": "0", "guards.gradient_norm.action": "stop"}
+    await client.create(world.spec(rlso_batches=3, validation_users=0, overrides=guards), "guarded")
+    events = await client.watch("guarded")
+    fired = next(event.guard_fired for event in events if event.HasField("guard_fired"))
+    assert (fired.guard, fired.limit, fired.stops) == ("gradient_norm", 0.0, True)
+    job = await client.get("guarded")
+    assert (job.state, job.steps_done) == (pb.JOB_STATE_FAILED, 4)
+    assert job.error.startswith("stopped by a guard after step 4 of 6: gradient_norm was ")
+    assert job.error.endswith("the best checkpoint, of step 3, is kept")
+    assert world.checkpoints("guarded") == ["batch-000002", "batch-000003"]
+    assert not world.stored("encoder", "guarded") | world.stored("decoder", "guarded")
+
+    with pytest.raises(InvalidArgument) as refused:
+        await client.jobs.ResumeTrainingJob(pb.ResumeTrainingJobRequest(job_id="guarded", overrides={"rlso.eta": "2"}))
+    assert refused.value.field == "overrides[rlso.eta]"
+    with pytest.raises(InvalidArgument) as refused:
+        await client.resume("guarded", gradient_norm__action="panic")
+    assert refused.value.field == "overrides[guards.gradient_norm.action]"
+    resumed = await client.resume("guarded", gradient_norm__action="warn")
+    assert resumed.resolved["guards.gradient_norm.action"] == "warn"
+    events = await client.watch("guarded", after=len(events))
+    assert [event.step_done.step for event in events if event.HasField("step_done")] == [4, 5, 6]
+    assert [event.guard_fired.stops for event in events if event.HasField("guard_fired")] == [False]
+    assert events[-1].state_changed.state == pb.JOB_STATE_SUCCEEDED

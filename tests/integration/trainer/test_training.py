@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from langptune.errors import Aborted, AlreadyExists, Cancelled, FailedPrecondition, NotFound
 from langptune.v1 import trainer_pb2 as pb
@@ -49,9 +52,35 @@ async def test_a_job_trains_both_models_and_its_release_is_published_and_rolled_
     # nothing is left of the job but its release's versions and its log
     assert world.stored("encoder", "whole") == {release.encoder_version}
     assert world.stored("decoder", "whole") == {release.decoder_version}
-    assert sorted(path.name for path in (world.folder / "jobs" / "whole").iterdir()) == ["worker.lock", "worker.log"]
+    folder = world.folder / "jobs" / "whole"
+    assert sorted(path.name for path in folder.iterdir()) == ["tensorboard", "worker.lock", "worker.log"]
+    assert _told(live) == _on_the_board(folder / "tensorboard")
 
     await _publish_and_roll_back(client, before.release_id, release.release_id)
+
+
+def _told(events: list[pb.TrainingEvent]) -> dict[tuple[str, int], float]:
+    """Every number of the job's steps and validations by tag and step, rounded to 32 bits as event files do."""
+    numbers: dict[tuple[str, int], float] = {}
+    at = 0
+    for event in events:
+        if event.HasField("step_done"):
+            at = event.step_done.step
+            numbers |= {(f"{event.step_done.phase}/{name}", at): value for name, value in event.step_done.metrics.items()}
+        if event.HasField("validation_done"):
+            found = event.validation_done.metrics
+            numbers |= {
+                ("validation/ndcg", at): found.ndcg,
+                ("validation/recall", at): found.recall,
+                ("validation/mrr", at): found.mrr,
+            }
+    return {place: float(np.float32(value)) for place, value in numbers.items()}
+
+
+def _on_the_board(folder: Path) -> dict[tuple[str, int], float]:
+    board = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    board.Reload()
+    return {(tag, event.step): event.value for tag in board.Tags()["scalars"] for event in board.Scalars(tag)}
 
 
 async def _publish_and_roll_back(client: Client, first: str, second: str) -> None:

@@ -17,6 +17,7 @@ from langptune.v1 import decoder_pb2, decoder_pb2_grpc, trainer_pb2, trainer_pb2
 from tests.support.processes import ROOT, RunningService, await_serving, start_service
 
 ENDED = {trainer_pb2.JOB_STATE_SUCCEEDED, trainer_pb2.JOB_STATE_FAILED, trainer_pb2.JOB_STATE_CANCELLED}
+MAX_RESTARTS = 3
 MODELS = ROOT / "samples" / "models"
 
 
@@ -37,13 +38,17 @@ class Client:
     async def cancel(self, job_id: str) -> trainer_pb2.TrainingJob:
         return (await self.jobs.CancelTrainingJob(trainer_pb2.CancelTrainingJobRequest(job_id=job_id))).job
 
+    async def resume(self, job_id: str, **guards: str) -> trainer_pb2.TrainingJob:
+        overrides = {f"guards.{name.replace('__', '.')}": value for name, value in guards.items()}
+        return (await self.jobs.ResumeTrainingJob(trainer_pb2.ResumeTrainingJobRequest(job_id=job_id, overrides=overrides))).job
+
     async def watch(
         self, job_id: str, after: int = 0, until: Callable[[trainer_pb2.TrainingEvent], bool] = lambda _: False
     ) -> list[trainer_pb2.TrainingEvent]:
         """Events up to and including the first for which `until` holds, else to the job's end."""
         events: list[trainer_pb2.TrainingEvent] = []
         request = trainer_pb2.WatchTrainingJobRequest(job_id=job_id, after_sequence=after)
-        async for answer in self.jobs.WatchTrainingJob(request, timeout=120.0):
+        async for answer in self.jobs.WatchTrainingJob(request, timeout=600.0):
             events.append(answer.event)
             if until(answer.event):
                 break
@@ -77,7 +82,7 @@ class World:
             "LANGPTUNE_CHECKPOINT_SECONDS": "0",
             "LANGPTUNE_POLL_SECONDS": "0.1",
             "LANGPTUNE_OUTAGE_SECONDS": "3",
-            "LANGPTUNE_MAX_RESTARTS": "1",
+            "LANGPTUNE_MAX_RESTARTS": str(MAX_RESTARTS),
             "PYTHONWARNINGS": "default",
         }
         self.encoder = start_service("encoder", folder, self.env, wait=0)
@@ -131,6 +136,10 @@ class World:
 
     def worker_log(self, job_id: str) -> str:
         return (self.folder / "jobs" / job_id / "worker.log").read_text()
+
+    def checkpoints(self, job_id: str) -> list[str]:
+        """The job's checkpoints, oldest first."""
+        return sorted(path.name for path in (self.folder / "jobs" / job_id / "checkpoints").glob("*"))
 
     def stored(self, kind: str, job_id: str) -> set[str]:
         """The job's versions in the weights store."""
