@@ -190,9 +190,9 @@ class Training:
         """The final weights, where they are not those that the services have already."""
         learners = algorithm.learners
         if learners.policy is not None:
-            await self._rollouts.use(learners.policy.policy)
+            await self._rollouts.use(learners.policy)
         if learners.embedder is not None:
-            await self._rewards.use(learners.embedder.embedder)
+            await self._rewards.use(learners.embedder)
 
     def _validation_sessions(self, data: Dataset) -> list[Session]:
         return data.sessions("validation")[: self._validation_users]

@@ -153,7 +153,7 @@ class Algorithm:
         """Rollouts of the current policy for each session's history."""
         source = _present(self.sources.rollouts)
         if self._stale_rollouts:
-            self._expected_version = self.versions["encoder"] = await source.use(_present(self.learners.policy).policy)
+            self._expected_version = self.versions["encoder"] = await source.use(_present(self.learners.policy))
             self._stale_rollouts = False
         groups = await source.sample(
             [session.history for session in sessions],
@@ -170,7 +170,7 @@ class Algorithm:
         """U [B, G] of every rollout, float32; Gamma where it did not terminate or wrote nothing, which no one is asked about."""
         source = _present(self.sources.rewards)
         if self._stale_rewards:
-            self.versions["decoder"] = await source.use(_present(self.learners.embedder).embedder)
+            self.versions["decoder"] = await source.use(_present(self.learners.embedder))
             self._stale_rewards = False
         config = self.config.rlso
         flat = [(rollout, session) for group, session in zip(groups, sessions, strict=True) for rollout in group.rollouts]

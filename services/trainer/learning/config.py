@@ -102,6 +102,16 @@ class GuardsConfig(_Frozen):
         return {name: value for name, value in self if isinstance(value, Guard)}
 
 
+class DistributedConfig(_Frozen):
+    """How many processes train, and what they share out. No value changes a result: batches are those of all together."""
+
+    processes: int = Field(default=1, ge=1, le=1024, description="one to a GPU; they divide both batch sizes")
+    zero_stage: Literal[2, 3] = Field(
+        default=2, description="several processes share out: 2 gradients and optimizer, 3 the parameters, too"
+    )
+    offload: bool = Field(default=False, description="several processes keep the optimizer in the host's memory")
+
+
 class LearningConfig(_Frozen):
     """Algorithm 1 as values."""
 
@@ -109,6 +119,7 @@ class LearningConfig(_Frozen):
     contrastive: ContrastiveConfig = ContrastiveConfig()
     rlso: RlsoConfig = RlsoConfig()
     guards: GuardsConfig = GuardsConfig()
+    distributed: DistributedConfig = DistributedConfig()
     profile_source: Literal["profile", "history"] = Field(default="profile", description="history: NoProfile, D(h) is embedded")
     seed: int = Field(default=0, ge=0, lt=2**32, description="data order and generation follow from it and the step")
 

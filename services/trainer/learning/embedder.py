@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from services.trainer.learning.config import ContrastiveConfig
 from services.trainer.learning.contrastive import false_negatives, info_nce
-from services.trainer.learning.optimizer import adamw, gradient_norm, set_rate
+from services.trainer.learning.parallel import ALONE, Parallel, Weights, lent, share
 
 
 class Embedder:
@@ -48,9 +48,10 @@ class Embedder:
         vectors: Tensor = self.model(on_device)["sentence_embedding"]
         return vectors
 
-    def save(self, folder: Path) -> None:
-        """A complete sentence-transformers folder."""
-        self.model.save(str(folder), create_model_card=False)
+    def save(self, folder: Path, weights: Weights | None = None) -> None:
+        """A complete sentence-transformers folder, of `weights` where they are not to be found in the model (`Stepper.save`)."""
+        with lent(self.model, weights or {}):
+            self.model.save(str(folder), create_model_card=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,32 +76,43 @@ class ContrastiveUpdate:
 class EmbedderLearner:
     """The embedder with the one optimizer that moves it."""
 
-    def __init__(self, embedder: Embedder, config: ContrastiveConfig) -> None:
+    def __init__(self, embedder: Embedder, config: ContrastiveConfig, parallel: Parallel = ALONE) -> None:
         self.embedder = embedder
         self.config = config
-        self.optimizer = adamw(embedder.model.parameters(), config.learning_rate, config.weight_decay)
+        self.parallel = parallel
+        self.stepper = parallel.stepper(
+            embedder.model,
+            embedder.embed,
+            dict(embedder.model.named_parameters()),
+            config.learning_rate,
+            config.weight_decay,
+        )
 
     def update(self, examples: Sequence[ContrastiveExample], rate: float) -> ContrastiveUpdate:
-        """One optimizer step of Eq. 10 at learning rate `rate`."""
-        set_rate(self.optimizer, rate)
-        self.optimizer.zero_grad()
-        vectors = self.embedder.embed([row.query for row in examples] + [row.target_text for row in examples])
-        queries, items = torch.split(vectors, len(examples))
+        """One optimizer step of Eq. 10 at learning rate `rate`.
+
+        Every process is given the whole batch and embeds its share; the loss is over all rows and all items of the batch.
+        """
+        mine = examples[share(self.parallel, len(examples))]
+        vectors = self.stepper.forward([row.query for row in mine] + [row.target_text for row in mine])
+        queries, items = (self.parallel.gather(part) for part in torch.split(vectors, len(mine)))
         targets = [row.target_item_id for row in examples]
         masked = false_negatives(targets, [row.known_item_ids for row in examples]).to(vectors.device)
         loss = info_nce(queries, items, masked, self.config.temperature)
-        torch.autograd.backward(loss)
-        norm = gradient_norm(self.embedder.model.parameters())
-        self.optimizer.step()
+        self.stepper.backward(loss, last=True)
+        norm = self.stepper.step(rate)
         scores = (queries @ items.T).detach().masked_fill(masked, -torch.inf)
         right = scores.argmax(dim=1) == torch.arange(len(examples), device=scores.device)
         return ContrastiveUpdate(loss.item(), norm, right.float().mean().item())
 
     def state_dict(self) -> dict[str, Any]:
         """Weights and optimizer."""
-        return {"weights": self.embedder.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return self.stepper.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The opposite of `state_dict`."""
-        self.embedder.model.load_state_dict(state["weights"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.stepper.load_state_dict(state)
+
+    def save(self, folder: Path) -> None:
+        """The embedder's whole folder (`Saveable`)."""
+        self.stepper.save(lambda weights: self.embedder.save(folder, weights))

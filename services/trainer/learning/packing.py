@@ -95,7 +95,7 @@ def _mask(segments: Tensor, prompt_lengths: Tensor, prompt_width: int) -> Tensor
 
 
 def _padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
-    width = max(len(row) for row in rows)
+    width = max(1, *(len(row) for row in rows))
     return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows], dtype=torch.long).reshape(len(rows), width)
 
 

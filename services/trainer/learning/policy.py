@@ -7,14 +7,11 @@ tests. Dropout is off, so the policy that learns is the policy that samples. Lef
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from peft import PeftModel
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -22,8 +19,9 @@ from langptune.errors import FailedPrecondition
 from services.trainer.learning.config import RlsoConfig
 from services.trainer.learning.logprobs import label_logprobs
 from services.trainer.learning.packing import PackedGroups, pack
+from services.trainer.learning.parallel import Weights
 from services.trainer.learning.ports import RolloutGroup
-from services.trainer.learning.trainable import choose_trainable
+from services.trainer.learning.trainable import choose_trainable, merged
 from services.trainer.learning.trunk import frozen_layers, lower_part, upper_part
 
 LOGITS_PER_CHUNK = 2**26  # elements of one chunk of logits, 256 MiB in float32
@@ -96,38 +94,13 @@ class Policy:
         decoder: PreTrainedModel = self.causal_lm.base_model  # type: ignore[assignment]  # annotated as any module
         return decoder
 
-    def snapshot(self) -> dict[str, Tensor]:
-        """A copy of the parameters that learn."""
-        return {name: parameter.detach().clone() for name, parameter in self.trainable().items()}
+    def save(self, folder: Path, weights: Weights | None = None) -> None:
+        """A complete Hugging Face folder: model with adapters merged, and tokenizer with its chat template.
 
-    @contextmanager
-    def weights(self, snapshot: dict[str, Tensor]) -> Iterator[None]:
-        """Within the block the policy has the weights of `snapshot` (the reference policy); no copy is made."""
-        parameters = self.trainable()
-        own = {name: parameter.data for name, parameter in parameters.items()}
-        try:
-            for name, parameter in parameters.items():
-                parameter.data = snapshot[name]
-            yield
-        finally:
-            for name, parameter in parameters.items():
-                parameter.data = own[name]
-
-    def restore(self, snapshot: dict[str, Tensor]) -> None:
-        """Take the weights of `snapshot` for good. Raises FailedPrecondition if it is of other parameters."""
-        parameters = self.trainable()
-        if snapshot.keys() != parameters.keys():
-            raise FailedPrecondition("the snapshot holds other parameters than those that learn here", reason="OTHER_PARAMETERS")
-        with torch.no_grad():
-            for name, parameter in parameters.items():
-                parameter.copy_(snapshot[name])
-
-    def save(self, folder: Path) -> None:
-        """A complete Hugging Face folder: model with adapters merged, and tokenizer with its chat template."""
-        model = self.causal_lm
-        if isinstance(self.wrapped, PeftModel):
-            model = copy.deepcopy(self.wrapped).merge_and_unload()
-        model.save_pretrained(folder)
+        `weights` are all parameters of `wrapped` by name, where they are not to be found in it (`Stepper.save`).
+        """
+        own = weights or {name: parameter.detach() for name, parameter in self.wrapped.named_parameters()}
+        self.causal_lm.save_pretrained(folder, state_dict=merged(self.wrapped, own))
         self.tokenizer.save_pretrained(folder)
 
 
@@ -138,9 +111,8 @@ def _run(packed: PackedGroups, prompt: Pass, response: Pass) -> tuple[Tensor, Te
     """The prompts, then the response sides against their keys and values; last hidden states [B, P, ...] and [B, Q, ...]."""
     cache = DynamicCache()
     decoder, inputs = prompt
-    prompt_states = torch.empty(len(inputs), 0, 1)
-    if inputs.shape[1]:  # right padding is seen by no one: it comes after the prompt, and the mask leaves it out
-        prompt_states = decoder(**_named(inputs), past_key_values=cache, use_cache=True).last_hidden_state
+    # right padding is seen by no one: it comes after the prompt, and the mask leaves it out
+    prompt_states = decoder(**_named(inputs), past_key_values=cache, use_cache=True).last_hidden_state
     decoder, inputs = response
     output = decoder(
         **_named(inputs),

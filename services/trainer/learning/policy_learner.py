@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from services.trainer.learning.config import RlsoConfig
-from services.trainer.learning.optimizer import adamw, gradient_norm, set_rate
 from services.trainer.learning.packing import micro_batches
+from services.trainer.learning.parallel import ALONE, Parallel, share
 from services.trainer.learning.policy import Batch, Policy
 from services.trainer.learning.ports import RolloutGroup
 from services.trainer.learning.rlso import rlso_loss, standardised, with_kl_penalty
@@ -36,74 +37,93 @@ class PolicyUpdate:
 class PolicyLearner:
     """The policy with the one optimizer that moves it and, when gamma > 0, the reference policy."""
 
-    def __init__(self, policy: Policy, config: RlsoConfig) -> None:
+    def __init__(self, policy: Policy, config: RlsoConfig, parallel: Parallel = ALONE) -> None:
         self.policy = policy
         self.config = config
-        self.optimizer = adamw(policy.trainable().values(), config.learning_rate, config.weight_decay)
-        self.reference = policy.snapshot() if config.gamma > 0 else None
+        self.parallel = parallel
+        self.stepper = parallel.stepper(
+            policy.wrapped, policy.sequence_logprobs, policy.trainable(), config.learning_rate, config.weight_decay
+        )
+        if config.gamma > 0:
+            self.stepper.keep_reference()
 
     def begin_outer_iteration(self) -> None:
         """Algorithm 1, line 10: pi_0 <- pi, where `kl_reference` is iteration."""
-        if self.reference is not None and self.config.kl_reference == "iteration":
-            self.reference = self.policy.snapshot()
+        if self.config.gamma > 0 and self.config.kl_reference == "iteration":
+            self.stepper.keep_reference()
 
     def update(self, groups: Sequence[RolloutGroup], quality: Tensor, rate: float) -> PolicyUpdate:
-        """`epochs` steps at learning rate `rate` on `groups` [B] with ranking quality U, Gamma included, [B, G]."""
-        set_rate(self.optimizer, rate)
-        parts = self._parts(groups)
-        rewards, behaviour, kl = self._rewards(quality, parts)
+        """`epochs` steps at learning rate `rate` on `groups` [B] with ranking quality U, Gamma included, [B, G].
+
+        Every process is given the whole batch, passes its share of it through the model, and returns the same.
+        """
+        own = share(self.parallel, len(groups))
+        parts = self._parts(groups[own])
+        rewards, behaviour, kl = self._rewards(quality, own, parts)
         losses, norms = [], []
         for _ in range(self.config.epochs):
-            loss, logprobs = self._epoch(rewards, behaviour, parts)
+            loss, logprobs = self._epoch(rewards, behaviour, parts, len(groups))
             behaviour = logprobs if behaviour is None else behaviour
-            losses.append(loss)
-            norms.append(gradient_norm(self.policy.trainable().values()))
-            self.optimizer.step()
+            losses.append(self.parallel.total(loss))
+            norms.append(self.stepper.step(rate))
         assert behaviour is not None  # config.epochs >= 1
-        return PolicyUpdate(tuple(losses), tuple(norms), behaviour, kl)
+        return PolicyUpdate(tuple(losses), tuple(norms), self._all(behaviour), kl)
 
     def _parts(self, groups: Sequence[RolloutGroup]) -> list[Part]:
-        """Laid out once for all epochs and the reference; frozen layers, too, run once."""
+        """Laid out once for all epochs and the reference; frozen layers, too, run once.
+
+        Equally many in every process, because all pass through the model together.
+        """
         parts = micro_batches(groups, self.config.micro_tokens)
+        count = self.parallel.largest(len(parts))
+        while len(parts) < count:
+            longest = parts.pop(parts.index(max(parts, key=len)))
+            parts += [longest[: len(longest) // 2], longest[len(longest) // 2 :]]
         return [(part, self.policy.batch([groups[at] for at in part])) for part in parts]
 
-    def _rewards(self, quality: Tensor, parts: list[Part]) -> tuple[Tensor, Tensor | None, float | None]:
-        """Rewards [B, G]; and, known only when gamma > 0, behaviour log-probs [B, G] and mean KL."""
+    def _rewards(self, quality: Tensor, own: slice, parts: list[Part]) -> tuple[Tensor, Tensor | None, float | None]:
+        """Rewards of this share; and, known only when gamma > 0, its behaviour log-probs, and the mean KL of the whole batch."""
         rewards, behaviour, kl = quality, None, None
-        if self.reference is not None:
-            behaviour = self._logprobs(quality, parts)
-            with self.policy.weights(self.reference):
-                reference = self._logprobs(quality, parts)
-            rewards = with_kl_penalty(rewards, behaviour, reference, self.config.gamma)
-            kl = (behaviour - reference).mean().item()
-        return (standardised(rewards) if self.config.standardise else rewards), behaviour, kl
+        if self.config.gamma > 0:
+            behaviour = self._logprobs(quality[own], parts)
+            with self.stepper.reference():
+                reference = self._logprobs(quality[own], parts)
+            sampled, referred = self._all(behaviour), self._all(reference)  # [B, G]
+            rewards = with_kl_penalty(rewards, sampled, referred, self.config.gamma)
+            kl = (sampled - referred).mean().item()
+        return (standardised(rewards) if self.config.standardise else rewards)[own], behaviour, kl
+
+    def _all(self, rows: Tensor) -> Tensor:
+        """The rows of all processes, on the CPU."""
+        return self.parallel.gather(rows.to(self.policy.device)).cpu()
 
     @torch.no_grad()
-    def _logprobs(self, like: Tensor, parts: list[Part]) -> Tensor:  # [B, G]
+    def _logprobs(self, like: Tensor, parts: list[Part]) -> Tensor:
         logprobs = torch.empty_like(like)
         for places, batch in parts:
-            logprobs[places] = self.policy.sequence_logprobs(batch).cpu()
+            logprobs[places] = self.stepper.forward(batch).cpu()
         return logprobs
 
-    def _epoch(self, rewards: Tensor, behaviour: Tensor | None, parts: list[Part]) -> tuple[float, Tensor]:
-        """Gradients of the mean loss over the whole batch, summed part by part; returns that loss and the log-probs [B, G]."""
-        self.optimizer.zero_grad()
+    def _epoch(self, rewards: Tensor, behaviour: Tensor | None, parts: list[Part], batch_size: int) -> tuple[float, Tensor]:
+        """Gradients of this share of the mean loss over the whole batch, part by part; returns that loss and the log-probs."""
         total, seen = 0.0, torch.empty_like(rewards)
-        for places, batch in parts:
-            logprobs = self.policy.sequence_logprobs(batch)
+        for at, (places, batch) in enumerate(parts, 1):
+            logprobs = self.stepper.forward(batch)
             seen[places] = logprobs.detach().cpu()
             sampled = (seen if behaviour is None else behaviour)[places].to(logprobs.device)
-            loss = rlso_loss(logprobs, sampled, rewards[places].to(logprobs.device), self.config.eta).sum() / len(rewards)
-            torch.autograd.backward(loss)
+            loss = rlso_loss(logprobs, sampled, rewards[places].to(logprobs.device), self.config.eta).sum() / batch_size
+            self.stepper.backward(loss, last=at == len(parts))
             total += loss.item()
         return total, seen
 
     def state_dict(self) -> dict[str, Any]:
         """The parameters that learn, the optimizer, and the reference's parameters if there is one."""
-        return {"weights": self.policy.snapshot(), "optimizer": self.optimizer.state_dict(), "reference": self.reference}
+        return self.stepper.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The opposite of `state_dict`, on a policy loaded from the same base."""
-        self.policy.restore(state["weights"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.reference = state["reference"]
+        self.stepper.load_state_dict(state)
+
+    def save(self, folder: Path) -> None:
+        """The policy's whole folder (`Saveable`)."""
+        self.stepper.save(lambda weights: self.policy.save(folder, weights))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
-from peft import LoraConfig, get_peft_model
-from torch import nn
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from langptune.errors import InvalidArgument
@@ -47,3 +50,25 @@ def _untie_head(model: PreTrainedModel) -> None:
     if head.get_parameter("weight") is embedding.get_parameter("weight"):
         head.weight = nn.Parameter(head.get_parameter("weight").detach().clone())
         model.config.tie_word_embeddings = False
+
+
+def merged(wrapped: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`weights` of what `choose_trainable` gave, by the names of the model without adapters; with them W + scale B A."""
+    if not isinstance(wrapped, PeftModel):
+        return dict(weights)
+    plain: dict[str, Tensor] = {}
+    for name, value in weights.items():
+        if ".lora_" in name:
+            continue
+        own = name.removeprefix("base_model.model.")
+        if own.endswith(".base_layer.weight"):
+            layer = name.removesuffix(".base_layer.weight")
+            down, up = (weights[f"{layer}.lora_{side}.default.weight"] for side in "AB")  # [rank, in], [out, rank]
+            value = value + _scale(wrapped.get_submodule(layer)) * (up @ down)
+        plain[own.replace(".base_layer.", ".")] = value
+    return plain
+
+
+def _scale(layer: Any) -> float:
+    """alpha / rank, as peft keeps it."""
+    return float(layer.scaling["default"])

@@ -70,14 +70,15 @@ def test_equals_the_dense_twin_in_loss_and_gradients(
 
 def test_what_is_kept_of_frozen_layers_serves_the_reference_too(tokenizer: PreTrainedTokenizerFast) -> None:
     """Other weights in the layers that learn, the same kept states below them."""
-    policy = make_policy("gemma", tokenizer, trainable="last_k", last_k=1)
-    batch, base = policy.batch(GROUPS), policy.snapshot()
+    config = RlsoConfig(trainable="last_k", last_k=1, gamma=0.1)
+    policy = Policy(random_model("gemma"), tokenizer, config)
+    batch, stepper = policy.batch(GROUPS), PolicyLearner(policy, config).stepper
     with torch.no_grad():
         first = policy.sequence_logprobs(batch)
         for parameter in policy.trainable().values():
             parameter.mul_(1.1)
         assert relative(policy.sequence_logprobs(batch), dense_logprobs(policy.causal_lm, GROUPS)) < TOLERANCE
-        with policy.weights(base):
+        with stepper.reference():
             assert torch.equal(policy.sequence_logprobs(batch), first)
 
 
@@ -127,7 +128,7 @@ def test_micro_size_never_changes_an_update(trainable: str, tokenizer: PreTraine
         config = RlsoConfig.model_validate({**settings, "learning_rate": 1e-2})
         learner = PolicyLearner(Policy(random_model("llama"), tokenizer, config), config)
         update = learner.update(GROUPS, quality, 1e-2)
-        ends.append((update.losses, learner.policy.snapshot()))
+        ends.append((update.losses, learner.state_dict()["weights"]))
     for losses, weights in ends[1:]:
         assert losses == pytest.approx(ends[0][0], rel=1e-3)
         for name, value in weights.items():
@@ -161,14 +162,15 @@ def test_saved_adapters_are_merged(architecture: str, tokenizer: PreTrainedToken
 
 
 def test_the_reference_is_lent_for_the_block_only(tokenizer: PreTrainedTokenizerFast) -> None:
-    policy = make_policy("llama", tokenizer)
-    base = policy.snapshot()
+    config = RlsoConfig(gamma=0.1)
+    policy = Policy(random_model("llama"), tokenizer, config)
+    stepper = PolicyLearner(policy, config).stepper
     with torch.no_grad():
         first = policy.sequence_logprobs(GROUPS)
         for parameter in policy.trainable().values():
             parameter.add_(0.05)
         later = policy.sequence_logprobs(GROUPS)
-        with policy.weights(base):
+        with stepper.reference():
             assert torch.equal(policy.sequence_logprobs(GROUPS), first)
         assert torch.equal(policy.sequence_logprobs(GROUPS), later)
 
