@@ -19,7 +19,8 @@ from services.decoder.catalogue import Catalogue
 from services.decoder.documents import indexed_revision, revision
 from services.decoder.index import Collection, Entry
 from services.decoder.matrix import Matrix
-from services.decoder.worker import EmbeddingWorker, QueryEmbedder
+from services.decoder.queries import QueryEmbedder
+from services.decoder.worker import EmbeddingWorker
 
 log = structlog.get_logger(__name__)
 

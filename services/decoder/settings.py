@@ -35,6 +35,16 @@ class DecoderSettings(ServiceSettings, WeightsSettings):
         le=131_072,
         description="tokens of a text that are read, special ones included; the model's own limit if lower",
     )
+    embedder_over_length: Literal["truncate", "drop"] = Field(
+        "truncate",
+        description="a text to rank by that is over the limit: read what fits (of a history the newest entries), or refuse it",
+    )
+    embedder_query_prompt: bool = Field(
+        False, description="put the model's own query prompt before every text to rank by (the paper does not)"
+    )
+    embedder_dimensions: int = Field(
+        0, ge=0, le=1 << 16, description="keep the first so many dimensions of a vector (Matryoshka models); 0 for all"
+    )
     embed_batch_tokens: int = Field(
         4_096,
         ge=8,

@@ -1,19 +1,21 @@
 """An embedder on a thread of its own, batch by batch, so that a short request waits for one batch of a long one at most.
 
-Also the cache of query vectors, and the joining of queries that come at the same time into one batch. Knows no items.
+Knows no items and keeps nothing; the cache of queries is in `queries`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from langptune.domain import Interaction
+from langptune.text import fit_history, history_text
 from services.decoder.embedder import Embedder
 
 
@@ -22,7 +24,20 @@ class Embedded:
     """The vector of one text."""
 
     vector: NDArray[np.float32]  # [dimensions], length 1
-    truncated: bool  # the text was over the embedder's limit
+    coverage: float = 1.0  # share of the text's tokens that was read, above 0 to 1
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the text was over the embedder's limit."""
+        return self.coverage < 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class FittedText:
+    """A history as the embedder can read it whole."""
+
+    text: str
+    coverage: float  # its tokens, as a share of those of the whole history
 
 
 class EmbeddingWorker:
@@ -34,7 +49,9 @@ class EmbeddingWorker:
         self._embedder = embedder
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
 
-    async def embed(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> list[Embedded]:
+    async def embed(
+        self, texts: Sequence[str], progress: Callable[[int], None] | None = None, *, queries: bool = False
+    ) -> list[Embedded]:
         """One result per text, in order; `progress` is told after each batch how many texts it held.
 
         Equal texts are embedded once, so they have the same vector to the last bit.
@@ -42,73 +59,27 @@ class EmbeddingWorker:
         loop = asyncio.get_running_loop()
         unique = list(dict.fromkeys(texts))
         done: dict[str, Embedded] = {}
-        for batch in await loop.run_in_executor(self._thread, self._embedder.plan, unique):
+        for batch in await loop.run_in_executor(self._thread, partial(self._embedder.plan, unique, queries=queries)):
             chosen = [unique[at] for at in batch.positions]
-            vectors = await loop.run_in_executor(self._thread, self._embedder.embed, chosen)
-            done.update(zip(chosen, map(Embedded, vectors, batch.truncated), strict=True))
+            vectors = await loop.run_in_executor(self._thread, partial(self._embedder.embed, chosen, queries=queries))
+            done.update(zip(chosen, map(Embedded, vectors, batch.coverage), strict=True))
             if progress:
                 progress(len(chosen))
         return [done[text] for text in texts]
+
+    async def fit(self, history: Sequence[Interaction]) -> FittedText:
+        """The history written out so that its newest entries survive the embedder's limit (see `fit_history`)."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._fit, history)
 
     def close(self) -> None:
         """Let the thread end; a batch that it is at is finished first."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
+    def _fit(self, history: Sequence[Interaction]) -> FittedText:
+        def tokens(entries: Sequence[Interaction]) -> int:
+            return self._embedder.count_tokens([history_text(entries)], queries=True)[0]
 
-class QueryEmbedder:
-    """Vectors of query texts: from the cache, else embedded together with whatever else waits."""
-
-    def __init__(self, worker: EmbeddingWorker, cache_size: int) -> None:
-        self._worker = worker
-        self._cache_size = cache_size
-        self._cache: OrderedDict[str, Embedded] = OrderedDict()  # the text used longest ago first
-        self._waiting: dict[str, asyncio.Future[Embedded]] = {}
-        self._draining: asyncio.Task[None] | None = None
-
-    async def one(self, text: str) -> Embedded:
-        """The vector of one text. Concurrent calls share batches."""
-        known = self._lookup(text)
-        if known is not None:
-            return known
-        future = self._waiting.setdefault(text, asyncio.get_running_loop().create_future())
-        if self._draining is None:
-            self._draining = asyncio.create_task(self._drain())
-        return await asyncio.shield(future)
-
-    async def many(self, texts: Sequence[str]) -> list[Embedded]:
-        """The vectors of several texts, in order; each distinct text is embedded once."""
-        found = {text: known for text in dict.fromkeys(texts) if (known := self._lookup(text)) is not None}
-        missing = [text for text in dict.fromkeys(texts) if text not in found]
-        fresh = dict(zip(missing, await self._worker.embed(missing), strict=True))
-        self._remember(fresh)
-        found.update(fresh)
-        return [found[text] for text in texts]
-
-    async def _drain(self) -> None:
-        """Embed what waits, and what has come meanwhile, until nothing does."""
-        while self._waiting:
-            waiting, self._waiting = self._waiting, {}
-            results = await asyncio.gather(self._worker.embed(list(waiting)), return_exceptions=True)
-            self._answer(waiting, results[0])
-        self._draining = None
-
-    def _answer(self, waiting: dict[str, asyncio.Future[Embedded]], result: list[Embedded] | BaseException) -> None:
-        if isinstance(result, BaseException):
-            for future in waiting.values():
-                future.set_exception(result)
-                future.exception()  # seen, even if the caller has gone
-            return
-        self._remember(dict(zip(waiting, result, strict=True)))
-        for future, embedded in zip(waiting.values(), result, strict=True):
-            future.set_result(embedded)
-
-    def _lookup(self, text: str) -> Embedded | None:
-        known = self._cache.get(text)
-        if known is not None:
-            self._cache.move_to_end(text)
-        return known
-
-    def _remember(self, fresh: dict[str, Embedded]) -> None:
-        self._cache.update(fresh)
-        while len(self._cache) > self._cache_size:
-            self._cache.popitem(last=False)
+        limit = self._embedder.max_tokens
+        fitted = fit_history(history, limit, tokens)
+        kept = fitted.history if fitted else history[-1:]  # not even the newest entry fits: as much of it as does
+        return FittedText(history_text(kept), min(tokens(kept), limit) / tokens(history))

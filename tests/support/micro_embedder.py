@@ -21,7 +21,9 @@ WORDS = _TEXT.split()
 _CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789:.(),'-"
 
 
-def make_micro_embedder(folder: Path, *, dimensions: int = 16, seed: int = 0, max_tokens: int = 64) -> Path:
+def make_micro_embedder(
+    folder: Path, *, dimensions: int = 16, seed: int = 0, max_tokens: int = 64, pooling: str = "mean", query_prompt: str = ""
+) -> Path:
     """Write the model to `folder` and return it. Models of different seeds rank differently."""
     source = folder.parent / f"{folder.name}-source"
     source.mkdir(parents=True)
@@ -41,5 +43,7 @@ def make_micro_embedder(folder: Path, *, dimensions: int = 16, seed: int = 0, ma
     )
     BertModel(config).save_pretrained(source)
     transformer = Transformer(str(source), max_seq_length=max_tokens)
-    SentenceTransformer(modules=[transformer, Pooling(dimensions)], device="cpu").save_pretrained(str(folder))
+    model = SentenceTransformer(modules=[transformer, Pooling(dimensions, pooling_mode=pooling)], device="cpu")
+    model.prompts = {"query": query_prompt, "document": ""}
+    model.save_pretrained(str(folder))
     return folder
