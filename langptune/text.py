@@ -63,6 +63,11 @@ def prompt_text(history: Sequence[Interaction], domain: str = DEFAULT_DOMAIN) ->
     return INSTRUCTION_TEMPLATE.format(domain=domain) + ENTRY_SEPARATOR + history_text(history)
 
 
+def liking_text(phrase: str) -> str:
+    """A profile of somebody who wants one thing; how a lone phrase is put to an embedder that knows profiles and items."""
+    return f"They like {phrase}."
+
+
 def sentences(text: str) -> list[str]:
     """The sentences of a profile in reading order, each a piece of `text`; what lies between them is white space."""
     return _SENTENCE.findall(text)

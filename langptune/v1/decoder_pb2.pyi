@@ -228,12 +228,24 @@ class RankRequest(_message.Message):
     K_FIELD_NUMBER: _builtins.int
     EXCLUDE_ITEM_IDS_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
+    AVOID_FIELD_NUMBER: _builtins.int
+    DIVERSITY_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """The text to rank by: a profile, or a history written out."""
+    """The profile to rank by. Empty where `history` alone is to count."""
     decoder_version: _builtins.str
     """Weights version of embedder and index. Required."""
     k: _builtins.int
-    """How many items, 1 to 1,000."""
+    """How many items, 1 to 1,000: the size of a page."""
+    diversity: _builtins.float
+    """How much the first 200 items are to differ: 0.0 is the ranking by score, 1.0 looks at nothing but variety (maximal marginal
+    relevance with lambda = 1 - diversity).
+    """
+    page_token: _builtins.str
+    """The next_page_token of the page before; everything but `k` must be as it was. INVALID_ARGUMENT for the token of another
+    question or version. An item imported between two pages may shift a place across their border.
+    """
     @_builtins.property
     def exclude_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Items that must not be returned (what the user has seen); at most 10,000."""
@@ -241,6 +253,18 @@ class RankRequest(_message.Message):
     @_builtins.property
     def filter(self) -> _common_pb2.ItemFilter:
         """Which items may be returned."""
+
+    @_builtins.property
+    def history(self) -> _common_pb2.History:
+        """The history to rank by, oldest first; at most 1,000 interactions. Over the embedder's limit the oldest entries lose their
+        descriptions first, then go. With `text`, the query is the direction half-way between the two vectors.
+        """
+
+    @_builtins.property
+    def avoid(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the user never wants, each a phrase such as "clowns" of 1 to 200 characters; at most 20. An item of a category that a
+        phrase names is left out; an item that is near to a phrase, compared with the whole catalogue, loses score.
+        """
 
     def __init__(
         self,
@@ -250,10 +274,14 @@ class RankRequest(_message.Message):
         k: _builtins.int = ...,
         exclude_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         filter: _common_pb2.ItemFilter | None = ...,
+        history: _common_pb2.History | None = ...,
+        avoid: _abc.Iterable[_builtins.str] | None = ...,
+        diversity: _builtins.float = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "history", b"history"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoder_version", b"decoder_version", "exclude_item_ids", b"exclude_item_ids", "filter", b"filter", "k", b"k", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["avoid", b"avoid", "decoder_version", b"decoder_version", "diversity", b"diversity", "exclude_item_ids", b"exclude_item_ids", "filter", b"filter", "history", b"history", "k", b"k", "page_token", b"page_token", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -266,9 +294,15 @@ class RankResponse(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     DECODER_VERSION_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELD_NUMBER: _builtins.int
+    COVERAGE_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     decoder_version: _builtins.str
     truncated: _builtins.bool
-    """True when the text was over the embedder's limit and its end was not read."""
+    """True when text or history was over the embedder's limit."""
+    coverage: _builtins.float
+    """Share of the tokens that were read, above 0.0 to 1.0; of text and history the mean."""
+    next_page_token: _builtins.str
+    """Empty on the last page, and past the 10,000th place."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.RankedItem]:
         """Best first; fewer than k when the catalogue has no more."""
@@ -279,14 +313,113 @@ class RankResponse(_message.Message):
         items: _abc.Iterable[_common_pb2.RankedItem] | None = ...,
         decoder_version: _builtins.str = ...,
         truncated: _builtins.bool = ...,
+        coverage: _builtins.float = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoder_version", b"decoder_version", "items", b"items", "truncated", b"truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coverage", b"coverage", "decoder_version", b"decoder_version", "items", b"items", "next_page_token", b"next_page_token", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RankResponse: _TypeAlias = RankResponse  # noqa: Y015
+
+@_typing.final
+class ExplainRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    DECODER_VERSION_FIELD_NUMBER: _builtins.int
+    ITEM_IDS_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The profile. 1 to 64 sentences."""
+    decoder_version: _builtins.str
+    @_builtins.property
+    def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 to 100 ids."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        decoder_version: _builtins.str = ...,
+        item_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoder_version", b"decoder_version", "item_ids", b"item_ids", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
+
+@_typing.final
+class ExplainResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SENTENCES_FIELD_NUMBER: _builtins.int
+    EXPLANATIONS_FIELD_NUMBER: _builtins.int
+    DECODER_VERSION_FIELD_NUMBER: _builtins.int
+    TRUNCATED_FIELD_NUMBER: _builtins.int
+    decoder_version: _builtins.str
+    truncated: _builtins.bool
+    """True when the text was over the embedder's limit: sentences past it contribute nothing."""
+    @_builtins.property
+    def sentences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The sentences of the text in reading order, each a piece of it."""
+
+    @_builtins.property
+    def explanations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Explanation]:
+        """One per item, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        sentences: _abc.Iterable[_builtins.str] | None = ...,
+        explanations: _abc.Iterable[Global___Explanation] | None = ...,
+        decoder_version: _builtins.str = ...,
+        truncated: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoder_version", b"decoder_version", "explanations", b"explanations", "sentences", b"sentences", "truncated", b"truncated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
+
+@_typing.final
+class Explanation(_message.Message):
+    """Why one item stands where it does."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    CONTRIBUTIONS_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    score: _builtins.float
+    """Cosine similarity of text and item, -1.0 to 1.0."""
+    @_builtins.property
+    def contributions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """One per sentence: what the similarity would lose without it; negative for a sentence that speaks against the item. They need
+        not add up to the score.
+        """
+
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+        score: _builtins.float = ...,
+        contributions: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contributions", b"contributions", "item_id", b"item_id", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
 
 @_typing.final
 class RankTargetsRequest(_message.Message):
@@ -330,6 +463,7 @@ class TargetQuery(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     TARGET_ITEM_IDS_FIELD_NUMBER: _builtins.int
     EXCLUDE_ITEM_IDS_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """The text to rank by; may be empty (a rollout without words ranks by the embedder's vector of the empty text)."""
     @_builtins.property
@@ -340,16 +474,21 @@ class TargetQuery(_message.Message):
     def exclude_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Items to leave out of the ranking (the history); unknown ids are ignored."""
 
+    @_builtins.property
+    def history(self) -> _common_pb2.History:
+        """The history to rank by, alone or with `text`, as in Rank."""
+
     def __init__(
         self,
         *,
         text: _builtins.str = ...,
         target_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         exclude_item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        history: _common_pb2.History | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["history", b"history"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclude_item_ids", b"exclude_item_ids", "target_item_ids", b"target_item_ids", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclude_item_ids", b"exclude_item_ids", "history", b"history", "target_item_ids", b"target_item_ids", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -395,11 +534,14 @@ class TargetRanks(_message.Message):
     RECALL_FIELD_NUMBER: _builtins.int
     MRR_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELD_NUMBER: _builtins.int
+    COVERAGE_FIELD_NUMBER: _builtins.int
     ndcg: _builtins.float
     recall: _builtins.float
     mrr: _builtins.float
     truncated: _builtins.bool
     """True when the text was over the embedder's limit."""
+    coverage: _builtins.float
+    """As in RankResponse."""
     @_builtins.property
     def ranks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """One per target, in the request's order."""
@@ -412,10 +554,11 @@ class TargetRanks(_message.Message):
         recall: _builtins.float = ...,
         mrr: _builtins.float = ...,
         truncated: _builtins.bool = ...,
+        coverage: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mrr", b"mrr", "ndcg", b"ndcg", "ranks", b"ranks", "recall", b"recall", "truncated", b"truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coverage", b"coverage", "mrr", b"mrr", "ndcg", b"ndcg", "ranks", b"ranks", "recall", b"recall", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -549,21 +692,63 @@ class DecoderVersion(_message.Message):
     DECODER_VERSION_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
     DIMENSIONS_FIELD_NUMBER: _builtins.int
+    QUERIES_FIELD_NUMBER: _builtins.int
     decoder_version: _builtins.str
     items: _builtins.int
     dimensions: _builtins.int
     """Length of the vectors."""
+    @_builtins.property
+    def queries(self) -> Global___QueryCounts:
+        """What became of the texts to rank by since the version was loaded."""
+
     def __init__(
         self,
         *,
         decoder_version: _builtins.str = ...,
         items: _builtins.int = ...,
         dimensions: _builtins.int = ...,
+        queries: Global___QueryCounts | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["queries", b"queries"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoder_version", b"decoder_version", "dimensions", b"dimensions", "items", b"items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoder_version", b"decoder_version", "dimensions", b"dimensions", "items", b"items", "queries", b"queries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DecoderVersion: _TypeAlias = DecoderVersion  # noqa: Y015
+
+@_typing.final
+class QueryCounts(_message.Message):
+    """How well the cache of query vectors does, and how many texts share a round of the embedder."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CACHE_HITS_FIELD_NUMBER: _builtins.int
+    CACHE_MISSES_FIELD_NUMBER: _builtins.int
+    EMBEDDED_FIELD_NUMBER: _builtins.int
+    BATCHES_FIELD_NUMBER: _builtins.int
+    CACHED_FIELD_NUMBER: _builtins.int
+    cache_hits: _builtins.int
+    """Texts whose vector was in the cache, and those whose was not."""
+    cache_misses: _builtins.int
+    embedded: _builtins.int
+    """Texts embedded, and the rounds that they were embedded in."""
+    batches: _builtins.int
+    cached: _builtins.int
+    """Vectors in the cache now."""
+    def __init__(
+        self,
+        *,
+        cache_hits: _builtins.int = ...,
+        cache_misses: _builtins.int = ...,
+        embedded: _builtins.int = ...,
+        batches: _builtins.int = ...,
+        cached: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "cache_hits", b"cache_hits", "cache_misses", b"cache_misses", "cached", b"cached", "embedded", b"embedded"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryCounts: _TypeAlias = QueryCounts  # noqa: Y015

@@ -59,6 +59,11 @@ class DecoderServiceStub:
                 request_serializer=langptune_dot_v1_dot_decoder__pb2.RankRequest.SerializeToString,
                 response_deserializer=langptune_dot_v1_dot_decoder__pb2.RankResponse.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/langptune.v1.DecoderService/Explain',
+                request_serializer=langptune_dot_v1_dot_decoder__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=langptune_dot_v1_dot_decoder__pb2.ExplainResponse.FromString,
+                _registered_method=True)
         self.RankTargets = channel.unary_unary(
                 '/langptune.v1.DecoderService/RankTargets',
                 request_serializer=langptune_dot_v1_dot_decoder__pb2.RankTargetsRequest.SerializeToString,
@@ -114,7 +119,15 @@ class DecoderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Rank(self, request, context):
-        """The best items for a text. NOT_FOUND for an unknown version; FAILED_PRECONDITION while the catalogue is empty.
+        """The best items for a profile, a history, or both. NOT_FOUND for an unknown version; FAILED_PRECONDITION while the catalogue is
+        empty.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Explain(self, request, context):
+        """Why an item: what each sentence of a profile does for its place. NOT_FOUND for an unknown version or item.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -177,6 +190,11 @@ def add_DecoderServiceServicer_to_server(servicer, server):
                     servicer.Rank,
                     request_deserializer=langptune_dot_v1_dot_decoder__pb2.RankRequest.FromString,
                     response_serializer=langptune_dot_v1_dot_decoder__pb2.RankResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=langptune_dot_v1_dot_decoder__pb2.ExplainRequest.FromString,
+                    response_serializer=langptune_dot_v1_dot_decoder__pb2.ExplainResponse.SerializeToString,
             ),
             'RankTargets': grpc.unary_unary_rpc_method_handler(
                     servicer.RankTargets,
@@ -334,6 +352,33 @@ class DecoderService:
             '/langptune.v1.DecoderService/Rank',
             langptune_dot_v1_dot_decoder__pb2.RankRequest.SerializeToString,
             langptune_dot_v1_dot_decoder__pb2.RankResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/langptune.v1.DecoderService/Explain',
+            langptune_dot_v1_dot_decoder__pb2.ExplainRequest.SerializeToString,
+            langptune_dot_v1_dot_decoder__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,7 +44,11 @@ class DecoderServiceStub:
     ListItems: _grpc.UnaryUnaryMultiCallable[_decoder_pb2.ListItemsRequest, _decoder_pb2.ListItemsResponse]
     """The catalogue by pages, in a stable order."""
     Rank: _grpc.UnaryUnaryMultiCallable[_decoder_pb2.RankRequest, _decoder_pb2.RankResponse]
-    """The best items for a text. NOT_FOUND for an unknown version; FAILED_PRECONDITION while the catalogue is empty."""
+    """The best items for a profile, a history, or both. NOT_FOUND for an unknown version; FAILED_PRECONDITION while the catalogue is
+    empty.
+    """
+    Explain: _grpc.UnaryUnaryMultiCallable[_decoder_pb2.ExplainRequest, _decoder_pb2.ExplainResponse]
+    """Why an item: what each sentence of a profile does for its place. NOT_FOUND for an unknown version or item."""
     RankTargets: _grpc.UnaryUnaryMultiCallable[_decoder_pb2.RankTargetsRequest, _decoder_pb2.RankTargetsResponse]
     """The exact place of known target items in the ranking of the whole catalogue: the reward of training and the measure of
     evaluation (Section 3.2.1). Never approximate. Ties: an item with the same similarity as the target stands behind it.
@@ -72,7 +76,11 @@ class DecoderServiceAsyncStub(DecoderServiceStub):
     ListItems: _aio.UnaryUnaryMultiCallable[_decoder_pb2.ListItemsRequest, _decoder_pb2.ListItemsResponse]  # type: ignore[assignment]
     """The catalogue by pages, in a stable order."""
     Rank: _aio.UnaryUnaryMultiCallable[_decoder_pb2.RankRequest, _decoder_pb2.RankResponse]  # type: ignore[assignment]
-    """The best items for a text. NOT_FOUND for an unknown version; FAILED_PRECONDITION while the catalogue is empty."""
+    """The best items for a profile, a history, or both. NOT_FOUND for an unknown version; FAILED_PRECONDITION while the catalogue is
+    empty.
+    """
+    Explain: _aio.UnaryUnaryMultiCallable[_decoder_pb2.ExplainRequest, _decoder_pb2.ExplainResponse]  # type: ignore[assignment]
+    """Why an item: what each sentence of a profile does for its place. NOT_FOUND for an unknown version or item."""
     RankTargets: _aio.UnaryUnaryMultiCallable[_decoder_pb2.RankTargetsRequest, _decoder_pb2.RankTargetsResponse]  # type: ignore[assignment]
     """The exact place of known target items in the ranking of the whole catalogue: the reward of training and the measure of
     evaluation (Section 3.2.1). Never approximate. Ties: an item with the same similarity as the target stands behind it.
@@ -127,7 +135,17 @@ class DecoderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _decoder_pb2.RankRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_decoder_pb2.RankResponse, _abc.Awaitable[_decoder_pb2.RankResponse]]:
-        """The best items for a text. NOT_FOUND for an unknown version; FAILED_PRECONDITION while the catalogue is empty."""
+        """The best items for a profile, a history, or both. NOT_FOUND for an unknown version; FAILED_PRECONDITION while the catalogue is
+        empty.
+        """
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _decoder_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_decoder_pb2.ExplainResponse, _abc.Awaitable[_decoder_pb2.ExplainResponse]]:
+        """Why an item: what each sentence of a profile does for its place. NOT_FOUND for an unknown version or item."""
 
     @_abc_1.abstractmethod
     def RankTargets(

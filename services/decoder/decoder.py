@@ -1,30 +1,26 @@
-"""The decoder's questions and answers in plain values: rank, rank targets. Names no transport, engine or model."""
+"""The decoder's questions and answers in plain values: rank, explain, rank targets. Names no transport, engine or model."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from langptune.domain import Interaction
 from langptune.errors import FailedPrecondition, InvalidArgument
 from langptune.ranking import RankingQuality, ranking_quality
 from services.decoder.catalogue import Catalogue
-from services.decoder.index import EVERYTHING, Hit, ItemFilter, Search
+from services.decoder.explain import Explanations, explain
+from services.decoder.index import EVERYTHING, ItemFilter
 from services.decoder.items import ItemStore
 from services.decoder.matrix import Matrix, TargetSet
+from services.decoder.queries import QueryEmbedder
+from services.decoder.ranking import Ranking, RankQuery, embed_query, rank
 from services.decoder.versions import VersionPool
 from services.decoder.worker import Embedded
-
-
-@dataclass(frozen=True, slots=True)
-class Ranking:
-    """The best items for one text."""
-
-    hits: list[Hit]
-    truncated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +30,7 @@ class Query:
     text: str
     target_item_ids: Sequence[str]
     exclude_item_ids: Sequence[str] = ()
+    history: Sequence[Interaction] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,28 +39,35 @@ class TargetRanks:
 
     ranks: list[int]
     quality: RankingQuality
-    truncated: bool
+    coverage: float  # share of the query's tokens that was read
 
 
 class Decoder:
     """Catalogue and versions together."""
 
-    def __init__(self, catalogue: Catalogue, versions: VersionPool) -> None:
+    def __init__(self, catalogue: Catalogue, versions: VersionPool, *, refuse_long: bool = False) -> None:
+        self._refuse_long = refuse_long  # texts over the embedder's limit, rather than read what fits
         self.catalogue = catalogue
         self.versions = versions
         self.items = ItemStore(catalogue, versions)
 
-    async def rank(self, version: str, text: str, k: int, exclude: Sequence[str] = (), where: ItemFilter = EVERYTHING) -> Ranking:
-        """The k best items that `where` passes and `exclude` does not name; equal scores in the order of their ids.
+    async def rank(self, version: str, query: RankQuery) -> Ranking:
+        """One page of the ranking for a text, a history, or both.
 
-        Raises FailedPrecondition for no items.
+        Raises FailedPrecondition for no items, InvalidArgument for a text over the limit where the settings refuse those.
         """
         self._require_items()
         async with self.versions.use(version) as found:
-            query = await found.queries.one(text)
-            hidden = {item_id for item_id in exclude if item_id in self.catalogue}
-            hits = await found.index.search(Search(query.vector, k, where=where, exclude=hidden))
-            return Ranking(hits, query.truncated)
+            embedded = await embed_query(found.queries, query.text, query.history)
+            self._require_whole(embedded)
+            known = replace(query, exclude=[item_id for item_id in query.exclude if item_id in self.catalogue])
+            return await rank(known, embedded, found.index, found.matrix, found.queries)
+
+    async def explain(self, version: str, text: str, item_ids: Sequence[str]) -> Explanations:
+        """What each sentence of `text` does for the place of each item. Raises as `rank`, and NotFound for an unknown item."""
+        self._require_items()
+        async with self.versions.use(version) as found:
+            return await explain(text, item_ids, found.matrix, found.queries)
 
     async def rank_targets(
         self, version: str, queries: Sequence[Query], cutoff: int | None, where: ItemFilter = EVERYTHING
@@ -77,7 +81,7 @@ class Decoder:
             matrix = found.matrix
             ranked = matrix.mask(await found.index.matching(where)) if where else None
             wanted = [_targets(matrix, ranked, query, at) for at, query in enumerate(queries)]
-            embedded = await found.queries.many([query.text for query in queries])
+            embedded = await _embed_all(found.queries, queries)
             size = len(matrix) if ranked is None else int(ranked.sum())
             return await asyncio.to_thread(_ranks, matrix, ranked, wanted, embedded, cutoff), size
 
@@ -87,9 +91,19 @@ class Decoder:
         await self.versions.close()
         await self.catalogue.close()
 
+    def _require_whole(self, embedded: Embedded) -> None:
+        if self._refuse_long and embedded.truncated:
+            raise InvalidArgument("text", f"is over the embedder's limit; only {embedded.coverage:.0%} of its tokens fit")
+
     def _require_items(self) -> None:
         if not len(self.catalogue):
             raise FailedPrecondition("the catalogue is empty; import items first", reason="CATALOGUE_EMPTY")
+
+
+async def _embed_all(queries: QueryEmbedder, asked: Sequence[Query]) -> list[Embedded]:
+    if not any(query.history for query in asked):
+        return await queries.many([query.text for query in asked])
+    return list(await asyncio.gather(*(embed_query(queries, query.text, query.history) for query in asked)))
 
 
 def _targets(matrix: Matrix, ranked: NDArray[np.bool_] | None, query: Query, at: int) -> TargetSet:
@@ -122,6 +136,6 @@ def _ranks(
 ) -> list[TargetRanks]:
     vectors = np.array([query.vector for query in embedded], dtype=np.float32)  # [queries, dimensions]
     return [
-        TargetRanks(ranks, ranking_quality(ranks, cutoff), query.truncated)
+        TargetRanks(ranks, ranking_quality(ranks, cutoff), query.coverage)
         for ranks, query in zip(matrix.ranks(vectors, wanted, ranked), embedded, strict=True)
     ]

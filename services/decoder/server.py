@@ -40,7 +40,8 @@ class DecoderService:
         fields = FilterFields(settings.decoder_filterable_fields)
         self._engine = EdgeEngine(settings.decoder_data, settings.decoder_min_free_disk, fields.kinds)
         catalogue = await Catalogue.load(await self._engine.open(CATALOGUE, 0))
-        self._decoder = Decoder(catalogue, VersionPool(settings, store, self._engine, catalogue))
+        versions = VersionPool(settings, store, self._engine, catalogue)
+        self._decoder = Decoder(catalogue, versions, refuse_long=settings.embedder_over_length == "drop")
         async with self._decoder.versions.use(base.version):
             decoder_pb2_grpc.add_DecoderServiceServicer_to_server(DecoderServicer(self._decoder, fields, base.version), server)
 

@@ -9,6 +9,7 @@ import grpc
 from langptune.convert import check_id
 from langptune.v1 import decoder_pb2, decoder_pb2_grpc
 from services.decoder.decoder import Decoder
+from services.decoder.queries import QueryEmbedder
 
 
 class VersionServicer(decoder_pb2_grpc.DecoderServiceServicer):
@@ -37,7 +38,23 @@ class VersionServicer(decoder_pb2_grpc.DecoderServiceServicer):
         self, request: decoder_pb2.ListDecoderVersionsRequest, context: grpc.aio.ServicerContext
     ) -> decoder_pb2.ListDecoderVersionsResponse:
         versions = [
-            decoder_pb2.DecoderVersion(decoder_version=found.version, items=len(found.matrix), dimensions=found.dimensions)
+            decoder_pb2.DecoderVersion(
+                decoder_version=found.version,
+                items=len(found.matrix),
+                dimensions=found.dimensions,
+                queries=_counts(found.queries),
+            )
             for found in self._decoder.versions.resident()
         ]
         return decoder_pb2.ListDecoderVersionsResponse(decoder_versions=versions, base_decoder_version=self._base_version)
+
+
+def _counts(queries: QueryEmbedder) -> decoder_pb2.QueryCounts:
+    counts = queries.counts
+    return decoder_pb2.QueryCounts(
+        cache_hits=counts.hits,
+        cache_misses=counts.misses,
+        embedded=counts.embedded,
+        batches=counts.batches,
+        cached=len(queries),
+    )

@@ -69,7 +69,8 @@ def open_bench(models: Models, settings: DecoderSettings, tmp_path: Path) -> Ope
         second = store.add(models.second, Manifest(version="second", kind="decoder", base_model=str(models.first))).version
         engine = EdgeEngine(chosen.decoder_data, chosen.decoder_min_free_disk)
         catalogue = await Catalogue.load(await engine.open("catalogue", 0))
-        decoder = Decoder(catalogue, VersionPool(chosen, store, engine, catalogue))
+        versions = VersionPool(chosen, store, engine, catalogue)
+        decoder = Decoder(catalogue, versions, refuse_long=chosen.embedder_over_length == "drop")
         try:
             yield Bench(decoder, engine, store, (first, second))
         finally:

@@ -12,6 +12,7 @@ from langptune.errors import FailedPrecondition, InvalidArgument, NotFound
 from langptune.text import item_text
 from services.decoder.decoder import Query
 from services.decoder.embedder import Embedder
+from services.decoder.ranking import RankQuery
 from services.decoder.settings import DecoderSettings
 from tests.unit.decoder.conftest import Models, OpenBench
 from tests.unit.decoder.items import random_items, random_text
@@ -55,7 +56,9 @@ async def test_everything_is_there_after_reopening_without_embedding_again(
         before = await bench.decoder.rank_targets(bench.versions[0], query, None)
     embedded: list[int] = []
     original = Embedder.embed
-    monkeypatch.setattr(Embedder, "embed", lambda self, texts: (embedded.append(len(texts)), original(self, texts))[1])
+    monkeypatch.setattr(
+        Embedder, "embed", lambda self, texts, **kind: (embedded.append(len(texts)), original(self, texts, **kind))[1]
+    )
     async with open_bench() as bench:
         assert await bench.decoder.rank_targets(bench.versions[0], query, None) == before
         assert embedded == [1]  # the query
@@ -94,7 +97,7 @@ async def test_rank_and_rank_targets_agree_with_each_other_and_with_brute_force(
         await decoder.items.store(items)
         for seed in range(12):
             text = random_text(seed)
-            ranking = await decoder.rank(version, text, 200, exclude)
+            ranking = await decoder.rank(version, RankQuery(text, 200, exclude))
             assert sorted(hit.item.item_id for hit in ranking.hits) == [items[at].item_id for at in kept]
             similarities = vectors @ embedder.embed([text])[0].astype(np.float64)
             scores = [similarities[int(hit.item.item_id[1:])] for hit in ranking.hits]
@@ -106,7 +109,7 @@ async def test_rank_and_rank_targets_agree_with_each_other_and_with_brute_force(
             assert size == 200
             for place, result in enumerate(results, start=1):
                 assert abs(scores[place - 1] - scores[result.ranks[0] - 1]) < 1e-5
-            assert [hit.item for hit in (await decoder.rank(version, text, 5, exclude)).hits] == [
+            assert [hit.item for hit in (await decoder.rank(version, RankQuery(text, 5, exclude))).hits] == [
                 hit.item for hit in ranking.hits[:5]
             ]
 
@@ -154,7 +157,7 @@ async def test_bad_targets_are_named(open_bench: OpenBench, query: Query, field:
 async def test_an_empty_catalogue_cannot_be_ranked_and_an_empty_text_can(open_bench: OpenBench) -> None:
     async with open_bench() as bench:
         with pytest.raises(FailedPrecondition, match="empty"):
-            await bench.decoder.rank(bench.versions[0], "text", 3, [])
+            await bench.decoder.rank(bench.versions[0], RankQuery("text", 3))
         with pytest.raises(FailedPrecondition, match="empty"):
             await bench.decoder.rank_targets(bench.versions[0], [Query("text", ["a"])], None)
         await bench.decoder.items.store(random_items(5))
@@ -166,5 +169,5 @@ async def test_an_unknown_version_is_not_found_and_leaves_nothing(open_bench: Op
     async with open_bench() as bench:
         await bench.decoder.items.store(random_items(5))
         with pytest.raises(NotFound, match="decoder version 'nope'"):
-            await bench.decoder.rank("nope", "text", 3, [])
+            await bench.decoder.rank("nope", RankQuery("text", 3))
         assert bench.decoder.versions.resident() == []

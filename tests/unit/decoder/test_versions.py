@@ -17,6 +17,7 @@ from services.decoder.decoder import Query
 from services.decoder.embedder import Embedder
 from services.decoder.index import Entry
 from services.decoder.index.edge import EdgeCollection
+from services.decoder.ranking import RankQuery
 from services.decoder.settings import DecoderSettings
 from services.decoder.versions import Progress
 from tests.unit.decoder.conftest import Bench, Models, OpenBench
@@ -58,7 +59,7 @@ async def test_imports_reach_every_version_in_memory_and_the_others_when_they_ar
         async with decoder.versions.use(first) as one, decoder.versions.use(second) as two:
             await decoder.items.store(items[20:40])
             assert len(one.matrix) == len(two.matrix) == 40
-        await decoder.rank(second, "text", 3, [])
+        await decoder.rank(second, RankQuery("text", 3))
         assert resident(bench) == [second]
         await decoder.items.store(items[40:])
         for version in (first, second, first):
@@ -70,13 +71,13 @@ async def test_the_version_used_longest_ago_leaves_memory_and_comes_back(open_be
     async with open_bench(decoder_max_resident_versions=1) as bench:
         (first, second), decoder = bench.versions, bench.decoder
         await decoder.items.store(random_items(10))
-        before = await decoder.rank(first, random_text(0), 10, [])
+        before = await decoder.rank(first, RankQuery(random_text(0), 10))
         async with decoder.versions.use(first):
-            await decoder.rank(second, "text", 3, [])
+            await decoder.rank(second, RankQuery("text", 3))
             assert first in resident(bench)  # in use: stays although it is the elder
-        await decoder.rank(second, "text", 3, [])
+        await decoder.rank(second, RankQuery("text", 3))
         assert resident(bench) == [second]
-        assert await decoder.rank(first, random_text(0), 10, []) == before
+        assert await decoder.rank(first, RankQuery(random_text(0), 10)) == before
 
 
 async def test_callers_share_one_load_and_it_goes_on_when_one_leaves(
@@ -89,7 +90,7 @@ async def test_callers_share_one_load_and_it_goes_on_when_one_leaves(
         await bench.decoder.items.store(random_items(50))
 
         async def rank(text: str) -> None:
-            await bench.decoder.rank(bench.versions[0], text, 3, [])
+            await bench.decoder.rank(bench.versions[0], RankQuery(text, 3))
 
         impatient = asyncio.create_task(rank("war"))
         others = [asyncio.create_task(rank(random_text(seed))) for seed in range(5)]
@@ -120,9 +121,9 @@ async def test_a_build_that_was_interrupted_goes_on_where_it_stopped(
         with monkeypatch.context() as patch:
             patch.setattr(EdgeCollection, "put", put)
             with pytest.raises(ResourceExhausted):
-                await decoder.rank(second, "text", 3, [])
+                await decoder.rank(second, RankQuery("text", 3))
         assert resident(bench) == []
-        assert len((await decoder.rank(first, "text", 3, [])).hits) == 3
+        assert len((await decoder.rank(first, RankQuery("text", 3))).hits) == 3
         told = [progress async for progress in decoder.versions.load(second)]
         assert Progress(512, 1_100) in told
         assert min(progress.embedded for progress in told[1:]) == 512
@@ -135,7 +136,7 @@ async def test_a_version_that_cannot_follow_an_import_leaves_and_catches_up(
     async with open_bench() as bench:
         decoder, version = bench.decoder, bench.versions[0]
         await decoder.items.store(random_items(10))
-        await decoder.rank(version, "text", 3, [])
+        await decoder.rank(version, RankQuery("text", 3))
         original = EdgeCollection.put
 
         async def put(self: EdgeCollection, entries: Sequence[Entry]) -> None:
@@ -164,7 +165,7 @@ async def test_unloading_forgets_the_index_and_is_idempotent(open_bench: OpenBen
     async with open_bench() as bench:
         decoder, version = bench.decoder, bench.versions[1]
         await decoder.items.store(random_items(10))
-        before = await decoder.rank(version, random_text(2), 5, [])
+        before = await decoder.rank(version, RankQuery(random_text(2), 5))
         folder = Path(settings.decoder_data) / f"version-{version}"
         assert folder.is_dir()
         await decoder.versions.unload(version)
@@ -172,7 +173,7 @@ async def test_unloading_forgets_the_index_and_is_idempotent(open_bench: OpenBen
         await decoder.versions.unload("never-there")
         assert not folder.exists()
         assert resident(bench) == []
-        assert await decoder.rank(version, random_text(2), 5, []) == before
+        assert await decoder.rank(version, RankQuery(random_text(2), 5)) == before
 
 
 async def test_unloading_waits_for_the_last_user(open_bench: OpenBench) -> None:
@@ -204,7 +205,7 @@ async def test_an_import_while_a_version_is_being_built_is_not_lost(
     async with open_bench() as bench:
         await bench.decoder.items.store(random_items(20))
         monkeypatch.setattr(Embedder, "embed", embed)
-        ranking = asyncio.create_task(bench.decoder.rank(bench.versions[1], "text", 100, []))
+        ranking = asyncio.create_task(bench.decoder.rank(bench.versions[1], RankQuery("text", 100)))
         await building.wait()
         await bench.decoder.items.store(random_items(40, seed=9)[15:])  # five of the old ones changed, 20 are new
         stored.set()

@@ -1,0 +1,162 @@
+"""The ranking for a person: a vector from profile and history, what is unwanted pushed down, variety if asked for, by pages.
+
+Embeddings do not understand negation: "no horror" is near to horror. So what to avoid never enters the query. Its phrase is
+embedded as a wish, and an item that fulfils the wish more than most of the catalogue loses score; an item whose category the
+phrase names is filtered out. All of it is exact with respect to what the index answers, page by page.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from langptune.domain import Interaction
+from langptune.text import liking_text
+from services.decoder.index import EVERYTHING, AnyOf, Collection, Hit, ItemFilter, Search
+from services.decoder.matrix import Matrix
+from services.decoder.queries import QueryEmbedder
+from services.decoder.worker import Embedded
+
+PENALTY = 2.0  # score lost per similarity to an avoided phrase beyond the threshold
+THRESHOLD = 0.5  # standard deviations above the catalogue's mean similarity to the phrase: what is nearer is meant by it
+DIVERSE = 200  # best items that diversity puts in another order; the rest follow as they are
+_SAMPLE = 4_096  # items that the mean and deviation are taken from
+_POOL = 500  # items that are looked through for what is left after the penalty; four times as many when they are not enough
+_MAX_POOL = 20_000
+_NEGATION = re.compile(r"^(?:no(?: more)?|not|never|without|avoid|nothing with)\s+", re.IGNORECASE)
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class RankQuery:
+    """What to rank by, and what may come out; `text` or `history` is given."""
+
+    text: str = ""
+    k: int = 10
+    exclude: Sequence[str] = ()
+    where: ItemFilter = EVERYTHING
+    history: Sequence[Interaction] = ()
+    avoid: Sequence[str] = ()  # phrases, positively worded: "clowns"
+    diversity: float = 0.0  # 0.0 by score alone .. 1.0 by unlikeness to what stands above alone
+    offset: int = 0  # places before the first that is returned
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Items by place, best first; a score is less what `avoid` took from it."""
+
+    hits: list[Hit]
+    coverage: float  # share of the tokens of text and history that was read
+    more: bool  # whether further items follow
+
+    @property
+    def truncated(self) -> bool:
+        """Whether text or history was over the embedder's limit."""
+        return self.coverage < 1.0
+
+
+async def embed_query(queries: QueryEmbedder, text: str, history: Sequence[Interaction]) -> Embedded:
+    """One vector of length 1: that of the text, that of the history, or, of both, the direction half-way between them."""
+    if not history:
+        return await queries.one(text)
+    written = await queries.history(history)
+    if not text:
+        return written
+    profile = await queries.one(text)
+    both = profile.vector + written.vector
+    length = float(np.linalg.norm(both))
+    if length < 1e-6:  # opposite directions have no middle
+        return profile
+    return Embedded(both / length, (profile.coverage + written.coverage) / 2)
+
+
+async def rank(query: RankQuery, embedded: Embedded, index: Collection, matrix: Matrix, queries: QueryEmbedder) -> Ranking:
+    """The places offset+1..offset+k of the ranking of all items that may come out, equal scores in the order of their ids."""
+    where = without_categories(query.where, query.avoid)
+    exclude = frozenset(query.exclude)
+    if not query.avoid and not query.diversity:
+        hits = await index.search(Search(embedded.vector, query.k + 1, query.offset, where, exclude))
+        return Ranking(hits[: query.k], embedded.coverage, len(hits) > query.k)
+    wishes = await queries.many([liking_text(_NEGATION.sub("", phrase)) for phrase in query.avoid])
+    unwanted = Unwanted(matrix, [wish.vector for wish in wishes])
+    end = query.offset + query.k
+    ordered = await _less_unwanted(index, Search(embedded.vector, 0, 0, where, exclude), unwanted, max(end + 1, DIVERSE))
+    if query.diversity:
+        ordered = diversify(ordered[:DIVERSE], matrix, query.diversity) + ordered[DIVERSE:]
+    return Ranking(ordered[query.offset : end], embedded.coverage, len(ordered) > end)
+
+
+def without_categories(where: ItemFilter, avoid: Sequence[str]) -> ItemFilter:
+    """`where`, less the items of a category that a phrase names: in its own words, in any usual case, singular or plural."""
+    names = {
+        name
+        for phrase in (_NEGATION.sub("", phrase).strip() for phrase in avoid)
+        for number in (phrase, phrase.removesuffix("s"), f"{phrase}s")
+        for name in (number, number.lower(), number.title(), number.capitalize(), number.upper())
+    }
+    return ItemFilter(where.all, (*where.none, AnyOf("categories", tuple(sorted(names))))) if names else where
+
+
+class Unwanted:
+    """What items lose for being like avoided phrases. Scale-free: nearness is measured against the catalogue's own spread."""
+
+    def __init__(self, matrix: Matrix, phrases: Sequence[FloatArray]) -> None:
+        self._matrix = matrix
+        self._phrases = np.array(phrases, dtype=np.float32).reshape(len(phrases), matrix.vectors.shape[1])
+        sample = matrix.vectors[:: max(1, len(matrix) // _SAMPLE)].astype(np.float32, copy=False)
+        near = sample @ self._phrases.T  # [sample, phrases]
+        self._from = near.mean(axis=0) + THRESHOLD * near.std(axis=0)
+
+    def penalties(self, item_ids: Sequence[str]) -> FloatArray:
+        """[items], 0 or more; of several phrases the greatest counts."""
+        if not len(self._phrases):
+            return np.zeros(len(item_ids), dtype=np.float32)
+        beyond = rows(self._matrix, item_ids) @ self._phrases.T - self._from
+        lost: FloatArray = PENALTY * np.maximum(beyond, 0.0).max(axis=1)
+        return lost
+
+
+async def _less_unwanted(index: Collection, search: Search, unwanted: Unwanted, needed: int) -> list[Hit]:
+    """At least the first `needed` items by penalised score, if there are as many.
+
+    No item outside the pool scores more than the pool's last, and penalties only lower: once `needed` items stand at or above
+    that, they are exact. A pool of _MAX_POOL is taken as it is.
+    """
+    size = max(_POOL, 2 * needed)
+    while True:
+        pool = await index.search(Search(search.vector, size, 0, search.where, search.exclude))
+        lost = unwanted.penalties([hit.item.item_id for hit in pool])
+        scored = [Hit(hit.item, hit.score - float(less)) for hit, less in zip(pool, lost, strict=True)]
+        scored.sort(key=lambda hit: (-hit.score, hit.item.item_id))
+        if len(pool) < size or size >= _MAX_POOL or scored[needed - 1].score > pool[-1].score:
+            return scored
+        size = min(4 * size, _MAX_POOL)
+
+
+def diversify(hits: Sequence[Hit], matrix: Matrix, diversity: float) -> list[Hit]:
+    """Maximal marginal relevance (Carbonell and Goldstein, 1998) with lambda = 1 - diversity; ties keep their order."""
+    if not hits:
+        return []
+    vectors = rows(matrix, [hit.item.item_id for hit in hits])  # [hits, dimensions]
+    relevance = (1.0 - diversity) * np.array([hit.score for hit in hits])
+    nearest = np.full(len(hits), -np.inf)  # similarity to the nearest item that stands above
+    left = np.ones(len(hits), dtype=bool)
+    order = [0]
+    while len(order) < len(hits):
+        left[order[-1]] = False
+        nearest = np.maximum(nearest, vectors @ vectors[order[-1]])
+        order.append(int(np.where(left, relevance - diversity * nearest, -np.inf).argmax()))
+    return [hits[at] for at in order]
+
+
+def rows(matrix: Matrix, item_ids: Sequence[str]) -> FloatArray:
+    """Vectors [items, dimensions] in float32; zeros for an item that came between index and matrix."""
+    positions = [matrix.position(item_id) for item_id in item_ids]
+    found: FloatArray = matrix.vectors[[at or 0 for at in positions]].astype(np.float32)
+    found[[at is None for at in positions]] = 0.0
+    return found
