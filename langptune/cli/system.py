@@ -25,7 +25,9 @@ class Ports(StrEnum):
 
 def up(
     home: Annotated[Path | None, typer.Option(help="Folder of all state and logs; default: build/langptune.")] = None,
-    ports: Annotated[Ports, typer.Option(help="fixed: as the settings say (50051 to 50055). auto: any free ones.")] = Ports.FIXED,
+    ports: Annotated[
+        Ports, typer.Option(help="fixed: as the settings say (50051-50055, 8080). auto: any free ones.")
+    ] = Ports.FIXED,
     profile_model: Annotated[str | None, typer.Option(help="Hugging Face id or folder; default: the tiny sample model.")] = None,
     embedding_model: Annotated[
         str | None, typer.Option(help="Hugging Face id or folder; default: the tiny sample model.")
@@ -77,8 +79,17 @@ async def _up(settings: LocalSettings, as_json: bool) -> None:
         if as_json:
             addresses = {service: settings.address(service) for service in SERVICES}
             home = str(settings.home.absolute())
-            print_json({"gateway": system.gateway_address, "addresses": addresses, "pids": system.pids(), "home": home})
+            print_json(
+                {
+                    "gateway": system.gateway_address,
+                    "page": settings.page_url,
+                    "addresses": addresses,
+                    "pids": system.pids(),
+                    "home": home,
+                }
+            )
             sys.stdout.flush()
         else:
-            console.print(f"Ready: {system.gateway_address}. Logs: {settings.home / 'logs'}. Ctrl-C stops it.", highlight=False)
+            console.print(f"Ready: {settings.page_url} (gRPC: {system.gateway_address}). Ctrl-C stops it.", highlight=False)
+            console.print(f"Logs: {settings.home / 'logs'}", highlight=False)
         raise await system.died()

@@ -63,7 +63,7 @@ async def tell(home: Path, *, stay: bool, plan: DemoPlan = FULL) -> dict[str, An
             async with LangPTune(system.gateway_address) as client:
                 summary = await story.run(system, client, dataset)
             if stay:
-                say(f"\nThe services stay up. Gateway: {system.gateway_address}. Ctrl-C stops everything.")
+                say(f"\nThe services stay up; open {settings.page_url}#{story.user} in a browser. Ctrl-C stops everything.")
                 say(f"Try: langptune recommend {story.user} --gateway {system.gateway_address}")
                 raise await system.died()
         finally:

@@ -30,6 +30,7 @@ class LocalSettings(BaseSettings):
     encoder_port: int = Field(50052, ge=1, le=65_535, description="port of the encoder")
     decoder_port: int = Field(50053, ge=1, le=65_535, description="port of the decoder")
     trainer_port: int = Field(50054, ge=1, le=65_535, description="port of the trainer")
+    gateway_http_port: int = Field(8080, ge=1, le=65_535, description="port of the gateway's page and JSON RPCs")
     redis_port: int = Field(50055, ge=1, le=65_535, description="port of the embedded Redis")
     redis_url: SecretStr | None = Field(
         None,
@@ -50,7 +51,7 @@ class LocalSettings(BaseSettings):
 
     def with_free_ports(self) -> Self:
         """The same on ports that nothing uses."""
-        return self.model_copy(update={f"{name}_port": free_port() for name in (*SERVICES, "redis")})
+        return self.model_copy(update={f"{name}_port": free_port() for name in (*SERVICES, "gateway_http", "redis")})
 
     def port(self, service: str) -> int:
         """The port of one of SERVICES."""
@@ -60,6 +61,11 @@ class LocalSettings(BaseSettings):
     def address(self, service: str) -> str:
         """host:port of one of SERVICES."""
         return f"127.0.0.1:{self.port(service)}"
+
+    @property
+    def page_url(self) -> str:
+        """Where people go."""
+        return f"http://127.0.0.1:{self.gateway_http_port}/"
 
     def environment(self, redis_url: str) -> dict[str, str]:
         """What every service is told."""
@@ -73,6 +79,7 @@ class LocalSettings(BaseSettings):
             "LANGPTUNE_JOBS_FOLDER": str(home / "jobs"),
             "LANGPTUNE_PROFILE_MODEL": self.profile_model or sample_model("profile-writer"),
             "LANGPTUNE_EMBEDDING_MODEL": self.embedding_model or sample_model("embedder"),
+            "LANGPTUNE_GATEWAY_HTTP_PORT": str(self.gateway_http_port),
             **{f"LANGPTUNE_{service.upper()}_PORT": str(self.port(service)) for service in SERVICES},
             **{f"LANGPTUNE_{service.upper()}_ADDRESS": self.address(service) for service in SERVICES},
         }

@@ -98,6 +98,8 @@ class LocalSystem:
         for together in START_ORDER:
             for service in together:
                 require_free_port(service, self.settings.port(service))
+                if service == "gateway":
+                    require_free_port("gateway's page", self.settings.gateway_http_port)
             for service in together:
                 log = self.settings.home / "logs" / f"{service}.log"
                 child = Child(service, [sys.executable, "-m", f"services.{service}"], log, environment)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 import grpc
+import structlog
 
 from langptune.rpc import Channel, open_channel
 from langptune.state import open_redis
@@ -23,6 +24,11 @@ from services.gateway.recommendations import Recommender
 from services.gateway.refresh import ProfileWriter
 from services.gateway.servicers import CatalogServicer, InteractionServicer, ProfileServicer, RecommendationServicer
 from services.gateway.settings import GatewaySettings
+from services.gateway.web.application import application
+from services.gateway.web.serving import HttpServer
+from services.gateway.web.transcoding import ServiceApplication
+
+log = structlog.get_logger(__name__)
 
 _OWN = gateway_pb2.DESCRIPTOR.services_by_name
 _PASSED_ON = trainer_pb2.DESCRIPTOR.services_by_name
@@ -38,6 +44,7 @@ class Gateway:
         self._settings = settings
         self._stopping = stopping
         self._channels: list[Channel] = []
+        self._http: HttpServer | None = None
 
     async def start(self, server: grpc.aio.Server) -> None:
         """Needs no other service to be there: each is reached when a request asks for it."""
@@ -61,12 +68,29 @@ class Gateway:
         trainer = self._open(settings.trainer_address)
         for service in _PASSED_ON.values():
             forward(server, service, trainer, self._stopping)
+        if settings.gateway_http_port:
+            await self._open_http()
 
     async def stop(self) -> None:
         """Close the connections."""
+        if self._http is not None:
+            await self._http.stop()
         for channel in self._channels:
             await channel.close()
         await self._redis.aclose()
+
+    async def _open_http(self) -> None:
+        """The page and JSON, in front of the gateway's own gRPC address."""
+        settings = self._settings
+        own = self._open(f"{'127.0.0.1' if settings.host == '0.0.0.0' else settings.host}:{settings.gateway_port}")
+        services = [
+            ServiceApplication(each, own, longest=settings.import_timeout, max_bytes=settings.max_message_bytes)
+            for each in (*_OWN.values(), *_PASSED_ON.values())
+        ]
+        app = application(services, settings.gateway_http_hosts)
+        self._http = HttpServer(app, settings.host, settings.gateway_http_port, settings.shutdown_grace)
+        await self._http.start()
+        log.info("serving the page", address=f"http://{settings.host}:{settings.gateway_http_port}")
 
     def _open(self, address: str) -> Channel:
         settings = self._settings

@@ -12,6 +12,12 @@ class GatewaySettings(RedisSettings, ServiceSettings):
     """Where the other services are, and how much is kept of what users leave."""
 
     gateway_port: int = Field(default=50051, ge=1, le=65535, description="port to listen on")
+    gateway_http_port: int = Field(
+        default=8080, ge=0, le=65535, description="port of the page and of JSON RPCs; 0: neither is served"
+    )
+    gateway_http_hosts: tuple[str, ...] = Field(
+        default=("127.0.0.1", "localhost"), description="host names that the page may be reached by, a JSON list; * allows any"
+    )
     encoder_address: str = Field(default="127.0.0.1:50052", description="host:port of the encoder")
     decoder_address: str = Field(default="127.0.0.1:50053", description="host:port of the decoder")
     trainer_address: str = Field(default="127.0.0.1:50054", description="host:port of the trainer")

@@ -75,7 +75,8 @@ def start_service(
     port = port or free_port()
     folder.mkdir(parents=True, exist_ok=True)
     log_file = folder / f"{name}-{port}.log"
-    settings = {"LANGPTUNE_HOST": "127.0.0.1", f"LANGPTUNE_{name.upper()}_PORT": str(port), "OMP_NUM_THREADS": "1", **env}
+    settings = {"LANGPTUNE_HOST": "127.0.0.1", f"LANGPTUNE_{name.upper()}_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    settings |= {"LANGPTUNE_GATEWAY_HTTP_PORT": "0", **env}
     with log_file.open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", f"services.{name}"], cwd=ROOT, env={**os.environ, **settings}, stdout=log, stderr=log

@@ -22,6 +22,7 @@ class RunningSystem:
 
     process: subprocess.Popen[str]
     gateway: str  # host:port
+    page: str  # URL
     addresses: Mapping[str, str]  # by service
     pids: Mapping[str, int]  # by service, Redis included
 
@@ -64,7 +65,7 @@ def running_system(home: Path) -> Iterator[RunningSystem]:
                 break
         assert told, process.stderr.read()
         ready = json.loads(told)
-        yield RunningSystem(process, ready["gateway"], ready["addresses"], ready["pids"])
+        yield RunningSystem(process, ready["gateway"], ready["page"], ready["addresses"], ready["pids"])
     finally:
         if process.poll() is None:
             process.terminate()
