@@ -18,7 +18,8 @@ from langptune.text import item_text
 from services.decoder.catalogue import Catalogue
 from services.decoder.documents import indexed_revision, revision
 from services.decoder.index import Collection, Entry
-from services.decoder.matrix import Matrix
+from services.decoder.index.layout import LAYOUTS, Layout
+from services.decoder.matrix import Matrix, Vectors
 from services.decoder.queries import QueryEmbedder
 from services.decoder.worker import EmbeddingWorker
 
@@ -32,13 +33,17 @@ EmbedProgress = Callable[[int], None]  # told how many items were embedded since
 class ResidentVersion:
     """One version, usable once `refresh` has returned."""
 
-    def __init__(self, version: str, worker: EmbeddingWorker, index: Collection, cache_size: int) -> None:
+    def __init__(
+        self, version: str, worker: EmbeddingWorker, index: Collection, cache_size: int, layout: Layout = LAYOUTS["10k"]
+    ) -> None:
         self.version = version
         self.queries = QueryEmbedder(worker, cache_size)
         self.index = index
-        self.matrix = Matrix([], np.zeros((0, worker.dimensions), dtype=np.float32))
+        self.matrix = Matrix([])
         self.dimensions = worker.dimensions
         self._worker = worker
+        self._layout = layout
+        self._recipe = f"{worker.recipe}-{layout.vectors}"
         self._users = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -61,7 +66,7 @@ class ResidentVersion:
 
     async def stale(self, catalogue: Catalogue) -> list[str]:
         """Ids of the items that must be embedded."""
-        return catalogue.stale(await self.index.revisions(), self._worker.recipe)
+        return catalogue.stale(await self.index.revisions(), self._recipe)
 
     async def build(self, catalogue: Catalogue, item_ids: Sequence[str], progress: EmbedProgress) -> None:
         """Embed these items and write them to the index; the matrix is left to `refresh`."""
@@ -79,27 +84,28 @@ class ResidentVersion:
 
     async def refresh(self, catalogue: Catalogue) -> None:
         """Read the matrix from the index. Raises Unavailable when it does not hold the whole catalogue, item by item."""
-        blocks = [block async for block in self.index.vectors()]
-        item_ids = [item_id for block, _ in blocks for item_id in block]
+        item_ids: list[str] = []
+        blocks: list[Vectors] = []
+        async for names, vectors in self.index.vectors():
+            item_ids += names
+            blocks.append(vectors.astype(self._layout.vectors))
         if len(item_ids) != len(catalogue) or not all(item_id in catalogue for item_id in item_ids):
             log.error("index and catalogue differ", version=self.version, indexed=len(item_ids), catalogue=len(catalogue))
             raise Unavailable(f"the index of decoder version {self.version} is not complete", reason="INDEX_FAILED")
-        if item_ids:
-            self.matrix = Matrix(item_ids, np.concatenate([vectors for _, vectors in blocks]))
+        self.matrix = Matrix(item_ids, *blocks)
 
     async def embed(self, items: Sequence[Item], progress: EmbedProgress | None = None) -> list[Entry]:
         """The items as entries of this version's index."""
         embedded = await self._worker.embed([item_text(item) for item in items], progress)
-        recipe = self._worker.recipe
         return [
-            Entry(item, indexed_revision(revision(item), recipe), result.vector)
+            Entry(item, indexed_revision(revision(item), self._recipe), self._layout.rounded(result.vector))
             for item, result in zip(items, embedded, strict=True)
         ]
 
     async def apply(self, entries: Sequence[Entry]) -> None:
         """Write changed items to index and matrix."""
         await self.index.put(entries)
-        vectors = np.array([entry.vector for entry in entries], dtype=np.float32)
+        vectors = np.array([entry.vector for entry in entries], dtype=self._layout.vectors)
         self.matrix = self.matrix.with_rows([entry.item.item_id for entry in entries], vectors)
 
     async def remove(self, item_ids: Sequence[str]) -> None:

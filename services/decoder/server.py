@@ -12,8 +12,9 @@ from langptune.v1 import decoder_pb2, decoder_pb2_grpc
 from langptune.weights import WeightsStore
 from services.decoder.catalogue import Catalogue
 from services.decoder.decoder import Decoder
+from services.decoder.engines import open_engine
 from services.decoder.filters import FilterFields
-from services.decoder.index.edge import EdgeEngine
+from services.decoder.index import Engine
 from services.decoder.servicer import DecoderServicer
 from services.decoder.settings import DecoderSettings
 from services.decoder.versions import VersionPool
@@ -29,7 +30,7 @@ class DecoderService:
 
     def __init__(self, settings: DecoderSettings) -> None:
         self._settings = settings
-        self._engine: EdgeEngine | None = None
+        self._engine: Engine | None = None
         self._decoder: Decoder | None = None
 
     async def start(self, server: grpc.aio.Server) -> None:
@@ -38,7 +39,7 @@ class DecoderService:
         store = WeightsStore(settings.weights_uri, settings.weights_cache)
         base = await asyncio.to_thread(store.ensure_base, "decoder", settings.embedding_model)
         fields = FilterFields(settings.decoder_filterable_fields)
-        self._engine = EdgeEngine(settings.decoder_data, settings.decoder_min_free_disk, fields.kinds)
+        self._engine = open_engine(settings)
         catalogue = await Catalogue.load(await self._engine.open(CATALOGUE, 0))
         versions = VersionPool(settings, store, self._engine, catalogue)
         self._decoder = Decoder(catalogue, versions, refuse_long=settings.embedder_over_length == "drop")

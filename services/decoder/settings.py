@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import replace
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from langptune.settings import ServiceSettings, WeightsSettings
+from services.decoder.index.filter import FieldKind
+from services.decoder.index.layout import LAYOUTS, CatalogueSize, Layout, Quantisation, VectorFormat
 
 
 class DecoderSettings(ServiceSettings, WeightsSettings):
@@ -19,9 +22,30 @@ class DecoderSettings(ServiceSettings, WeightsSettings):
         ge=0,
         description="bytes that must be free on the disk of decoder_data; else imports and builds are refused",
     )
-    decoder_filterable_fields: dict[str, Literal["text", "number", "flag"]] = Field(
+    decoder_filterable_fields: dict[str, FieldKind] = Field(
         {"year": "number"},
         description='item attributes that filters may name, each with its kind, as JSON: {"year": "number", "brand": "text"}',
+    )
+    decoder_size: CatalogueSize = Field(
+        "10k", description="items that the index is laid out for: 10k (full scan), 1m (graph, float16), 100m (graph, int8, disk)"
+    )
+    decoder_shards: int | None = Field(None, ge=1, le=1_024, description="server: parts of a collection, not as the size has it")
+    decoder_replicas: int | None = Field(None, ge=1, le=16, description="server: copies of each part, not as the size has it")
+    decoder_write_consistency: int | None = Field(
+        None, ge=1, le=16, description="server: copies that acknowledge a write, not as the size has it"
+    )
+    decoder_vectors: VectorFormat | None = Field(None, description="number format of vectors, not as the size has it")
+    decoder_quantisation: Quantisation | None = Field(None, description="codes that find candidates, not as the size has it")
+    decoder_on_disk: bool | None = Field(None, description="whether vectors are read from disk, not as the size has it")
+    decoder_graph: bool | None = Field(None, description="whether search is approximate (HNSW), not as the size has it")
+    qdrant_url: str = Field("", description="address of a Qdrant server; empty for the engine embedded in the decoder")
+    qdrant_grpc_port: int = Field(6334, ge=1, le=65_535, description="port of the Qdrant server's gRPC")
+    qdrant_api_key: SecretStr = Field(SecretStr(""), description="key of the Qdrant server; empty for none")
+    qdrant_prefix: str = Field("langptune-", description="how the names of our collections begin on the Qdrant server")
+    qdrant_timeout: float = Field(10.0, gt=0, le=600, description="deadline of one call to the Qdrant server, in seconds")
+    qdrant_tries: int = Field(4, ge=1, le=20, description="times that a call to a Qdrant server that does not answer is made")
+    decoder_inline_items: int = Field(
+        1_000, ge=0, description="items that a load embeds in the serving process; more are built in a process of their own"
     )
     decoder_max_resident_versions: int = Field(
         4, ge=1, le=64, description="versions kept in memory; the one used longest ago leaves first, never one in use"
@@ -52,3 +76,17 @@ class DecoderSettings(ServiceSettings, WeightsSettings):
         description="tokens of one embedding batch, padding included; a query waits for one at most",
     )
     embedding_cache_size: int = Field(4_096, ge=0, description="texts per version whose vectors are kept")
+
+    def layout(self) -> Layout:
+        """The size's, with what is set otherwise."""
+        chosen = {
+            "shards": self.decoder_shards,
+            "replicas": self.decoder_replicas,
+            "write_consistency": self.decoder_write_consistency,
+            "vectors": self.decoder_vectors,
+            "quantisation": self.decoder_quantisation,
+            "on_disk": self.decoder_on_disk,
+            "graph": self.decoder_graph,
+        }
+        given: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+        return replace(LAYOUTS[self.decoder_size], **given)

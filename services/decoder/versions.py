@@ -159,7 +159,7 @@ class VersionPool:
         except BaseException:
             worker.close()
             raise
-        found = ResidentVersion(version, worker, index, self._settings.embedding_cache_size)
+        found = ResidentVersion(version, worker, index, self._settings.embedding_cache_size, self._settings.layout())
         try:
             await self._bring_up_to_date(found, load)
             async with self.writes:

@@ -1,8 +1,9 @@
 """The embedded engine: the real Qdrant in this process (qdrant-edge-py), one shard folder per collection.
 
-The only place that knows qdrant-edge. It never calls `optimize`, which holds the interpreter for seconds to minutes, so search
-is a full scan (3-6 ms at 10,000 items). A shard has one opener at a time; a lock file sees to it. Every update goes through the
-shard's write-ahead log. The engine maps its files into memory and dies of SIGBUS on a full disk, so free space is checked first.
+The only place that knows qdrant-edge. A shard has one opener at a time; a lock file sees to it. Every update goes through the
+shard's write-ahead log. `optimise` holds the interpreter for seconds to hours: for a process of its own only. Without a graph a
+search is a full scan (3-6 ms at 10,000 items). The engine maps its files into memory and dies of SIGBUS on a full disk, so free
+space is checked first.
 """
 
 from __future__ import annotations
@@ -24,14 +25,18 @@ from langptune.domain import Item
 from langptune.errors import FailedPrecondition, ResourceExhausted, Unavailable
 from services.decoder.documents import FLAG_WORDS, from_document, point_id, to_document
 from services.decoder.index.filter import EVERYTHING, OWN_FIELDS, AnyOf, Between, Condition, FieldKind, ItemFilter, payload_key
+from services.decoder.index.layout import LAYOUTS, Layout
 from services.decoder.index.port import Entry, Hit, Search, batches, in_stable_order
 
 log = structlog.get_logger(__name__)
 
 _REVISION = "revision"  # the payload's one field that is not the item's
 _WRITE_BATCH = 1_000  # points
+_SCAN_VECTORS = 256  # points with their vectors: turning more into an array would hold up other threads
 _SCAN_BATCH = 5_000  # points
+_FULL_SCAN = 1_000  # KiB of vectors that are scanned rather than searched by graph
 _LOCK_WAIT = 5.0  # seconds that a process which was told to end gets to let go of a shard
+_DATATYPE = {"float32": qdrant.VectorStorageDatatype.Float32, "float16": qdrant.VectorStorageDatatype.Float16}
 _SCHEMA = {
     "text": qdrant.PayloadSchemaType.Keyword,
     "number": qdrant.PayloadSchemaType.Float,
@@ -42,8 +47,15 @@ _SCHEMA = {
 class EdgeEngine:
     """Collections below `folder`. Raises FailedPrecondition when the folder cannot be made."""
 
-    def __init__(self, folder: str | Path, min_free_disk: int = 0, fields: Mapping[str, FieldKind] = OWN_FIELDS) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        min_free_disk: int = 0,
+        layout: Layout = LAYOUTS["10k"],
+        fields: Mapping[str, FieldKind] = OWN_FIELDS,
+    ) -> None:
         self._folder = Path(folder)
+        self._layout = layout
         self._min_free_disk = min_free_disk
         self._fields = fields
         try:
@@ -59,7 +71,7 @@ class EdgeEngine:
         except BaseException:
             lock.close()
             raise
-        return EdgeCollection(shard, lock, self._folder / name, self._min_free_disk)
+        return EdgeCollection(shard, lock, self._folder / name, self._layout, self._min_free_disk)
 
     async def drop(self, name: str) -> None:
         path = self._folder / name
@@ -74,7 +86,9 @@ class EdgeEngine:
         with _engine_errors(f"open the index {path.name}"):
             if not path.is_dir():
                 self._create(path, dimensions)
-            shard = qdrant.EdgeShard.load(str(path))
+            if not any((path / "segments").iterdir()):  # the engine would take it for a new shard
+                raise FileNotFoundError(path / "segments")
+            shard = qdrant.EdgeShard.load(str(path), _config(dimensions, self._layout))
             keys = {payload_key(field, kind): _SCHEMA[kind] for field, kind in self._fields.items() if dimensions}
             for key in sorted(keys.keys() - shard.info().payload_schema.keys()):
                 shard.update(qdrant.UpdateOperation.create_field_index(key, keys[key]))
@@ -86,17 +100,18 @@ class EdgeEngine:
         partial = path.with_name(f"{path.name}~partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        qdrant.EdgeShard.create(str(partial), _config(dimensions)).close()
+        qdrant.EdgeShard.create(str(partial), _config(dimensions, self._layout)).close()
         partial.rename(path)
 
 
 class EdgeCollection:
     """One open shard. The engine lets other threads run while it works, except where the module's text says so."""
 
-    def __init__(self, shard: qdrant.EdgeShard, lock: IO[str], path: Path, min_free_disk: int) -> None:
+    def __init__(self, shard: qdrant.EdgeShard, lock: IO[str], path: Path, layout: Layout, min_free_disk: int) -> None:
         self._shard = shard
         self._lock = lock
         self._path = path
+        self._layout = layout
         self._min_free_disk = min_free_disk
 
     async def put(self, entries: Sequence[Entry]) -> None:
@@ -130,7 +145,7 @@ class EdgeCollection:
                 query=qdrant.Query.Nearest(vector),
                 limit=size,
                 filter=where,
-                params=qdrant.SearchParams(exact=search.exact),
+                params=_params(search.exact, self._layout),
                 with_payload=True,
                 with_vector=search.with_vectors,
             )
@@ -156,6 +171,18 @@ class EdgeCollection:
         with _engine_errors("count items"):
             return int(await asyncio.to_thread(self._shard.count, qdrant.CountRequest(exact=True)))
 
+    async def unindexed(self) -> int:
+        if not self._layout.graph:
+            return 0
+        with _engine_errors("count items"):
+            info = await asyncio.to_thread(self._shard.info)
+        return max(0, int(info.points_count) - int(info.indexed_vectors_count))
+
+    async def optimise(self) -> None:
+        """See the port. Needs room for a second copy of the collection while it runs."""
+        with _engine_errors("optimise the index"):
+            await asyncio.to_thread(self._shard.optimize)
+
     async def close(self) -> None:
         with _engine_errors("close the index"):
             await asyncio.to_thread(self._shard.close)
@@ -171,7 +198,7 @@ class EdgeCollection:
         while True:
             request = qdrant.ScrollRequest(
                 offset=offset,
-                limit=_SCAN_BATCH,
+                limit=_SCAN_VECTORS if vectors else _SCAN_BATCH,
                 filter=_filter(where),
                 with_payload=["item_id", _REVISION],
                 with_vector=vectors,
@@ -192,10 +219,34 @@ def require_free_disk(folder: Path, least: int) -> None:
         raise ResourceExhausted(message, retry_after=30.0)
 
 
-def _config(dimensions: int) -> qdrant.EdgeConfig:
+def _config(dimensions: int, layout: Layout) -> qdrant.EdgeConfig:
     if dimensions == 0:  # the engine wants some vector: a sparse one that no point has
         return qdrant.EdgeConfig(sparse_vectors={"none": qdrant.EdgeSparseVectorParams()})
-    return qdrant.EdgeConfig(vectors=qdrant.EdgeVectorParams(size=dimensions, distance=qdrant.Distance.Dot))
+    vectors = qdrant.EdgeVectorParams(
+        size=dimensions,
+        distance=qdrant.Distance.Dot,
+        datatype=_DATATYPE[layout.vectors],
+        memory=qdrant.Memory.Cold if layout.on_disk else qdrant.Memory.Cached,
+    )
+    return qdrant.EdgeConfig(
+        vectors=vectors,
+        hnsw_config=qdrant.HnswIndexConfig(layout.graph_degree, layout.graph_effort, full_scan_threshold=_FULL_SCAN),
+        quantization_config=_quantisation(layout),
+        optimizers=qdrant.EdgeOptimizersConfig(indexing_threshold=_FULL_SCAN, default_segment_number=1),
+    )
+
+
+def _quantisation(layout: Layout) -> qdrant.QuantizationConfigType | None:
+    if layout.quantisation == "int8":
+        return qdrant.ScalarQuantizationConfig(type=qdrant.ScalarType.Int8, memory=qdrant.Memory.Pinned)
+    if layout.quantisation == "binary":
+        return qdrant.BinaryQuantizationConfig(memory=qdrant.Memory.Pinned)
+    return None
+
+
+def _params(exact: bool, layout: Layout) -> qdrant.SearchParams:
+    codes = qdrant.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=2.0)
+    return qdrant.SearchParams(exact=exact, hnsw_ef=layout.graph_reach, quantization=codes)
 
 
 def _point(entry: Entry) -> qdrant.Point:

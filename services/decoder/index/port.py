@@ -80,6 +80,12 @@ class Collection(Protocol):
     async def count(self) -> int:
         """Number of items."""
 
+    async def unindexed(self) -> int:
+        """Number of items that wait for `optimise`; 0 in a collection without a graph."""
+
+    async def optimise(self) -> None:
+        """Take all items into the graph of approximate search. The embedded engine stops its whole process meanwhile."""
+
     async def close(self) -> None:
         """Release it. Idempotent; nothing else may be called afterwards."""
 

@@ -36,7 +36,7 @@ async def test_storing_is_idempotent_and_a_changed_item_is_embedded_again(
             expected = Embedder.load(str(models.first), settings).embed([item_text(changed)])[0]
             place = version.matrix.position(changed.item_id)
             assert place is not None
-            np.testing.assert_allclose(version.matrix.vectors[place], expected, atol=1e-6)
+            np.testing.assert_allclose(version.matrix.rows([place])[0], expected, atol=1e-6)
             assert await version.index.get([changed.item_id]) == [changed]
 
 
@@ -121,7 +121,7 @@ async def test_the_matrix_holds_the_vectors_of_the_index(open_bench: OpenBench) 
         ((item_ids, vectors),) = [block async for block in version.index.vectors()]
         order = version.matrix.positions(item_ids)
         assert len(order) == len(version.matrix) == 40
-        assert np.array_equal(version.matrix.vectors[order], vectors)
+        assert np.array_equal(version.matrix.rows(order), vectors)
 
 
 async def test_metrics_follow_from_the_ranks(open_bench: OpenBench) -> None:

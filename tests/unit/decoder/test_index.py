@@ -1,14 +1,22 @@
-"""What every index engine must do. A further engine joins by one more entry in ENGINES."""
+"""What every index engine must do. A further engine joins by one more entry in ENGINES.
+
+qdrant-client's local mode stands in for a Qdrant server, which cannot be installed here; where QDRANT_URL names a real one (gRPC
+on port 6334), the same tests run against it, in collections with a prefix of their own.
+"""
 
 from __future__ import annotations
 
+import os
+import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from qdrant_client import AsyncQdrantClient
 
 from langptune.domain import Item
 from langptune.errors import FailedPrecondition, ResourceExhausted, Unavailable
@@ -16,9 +24,36 @@ from services.decoder.index import AnyOf, Between, Collection, Engine, Entry, Fl
 from services.decoder.index import edge as edge_module
 from services.decoder.index.edge import EdgeEngine
 from services.decoder.index.filter import OWN_FIELDS, Condition
+from services.decoder.index.layout import LAYOUTS, Layout
+from services.decoder.index.server import Calls, ServerEngine
 
 FIELDS = {**OWN_FIELDS, "year": "number", "languages": "text", "animated": "flag"}
-ENGINES: dict[str, Callable[[Path], Engine]] = {"edge": lambda folder: EdgeEngine(folder, fields=FIELDS)}
+PLAIN = LAYOUTS["10k"]
+HALF = replace(PLAIN, vectors="float16")
+pytestmark = pytest.mark.filterwarnings("ignore:Local mode performs exact", "ignore:Payload indexes have no effect in the local")
+
+
+def edge(folder: Path, layout: Layout = PLAIN) -> EdgeEngine:
+    return EdgeEngine(folder, layout=layout, fields=FIELDS)
+
+
+def local_mode(folder: Path, layout: Layout = PLAIN) -> ServerEngine:
+    return ServerEngine(Calls(AsyncQdrantClient(path=str(folder)), tries=1), layout, FIELDS)
+
+
+def real_server(folder: Path, layout: Layout = PLAIN) -> ServerEngine:
+    url = os.environ["QDRANT_URL"]
+    prefix = f"test-{uuid.uuid5(uuid.NAMESPACE_URL, str(folder)).hex}-"
+    return ServerEngine.connect(
+        url, grpc_port=6334, api_key=None, deadline=10.0, tries=3, layout=layout, fields=FIELDS, prefix=prefix
+    )
+
+
+ENGINES: dict[str, Callable[..., Engine]] = {
+    "edge": edge,
+    "local-mode": local_mode,
+    **({"server": real_server} if "QDRANT_URL" in os.environ else {}),
+}
 
 OpenEngine = Callable[[], Engine]
 
@@ -26,6 +61,11 @@ OpenEngine = Callable[[], Engine]
 @pytest.fixture(params=sorted(ENGINES))
 def open_engine(request: pytest.FixtureRequest, tmp_path: Path) -> OpenEngine:
     return lambda: ENGINES[request.param](tmp_path / "data")
+
+
+@pytest.fixture(params=sorted(ENGINES))
+def open_half(request: pytest.FixtureRequest, tmp_path: Path) -> OpenEngine:
+    return lambda: ENGINES[request.param](tmp_path / "data", HALF)
 
 
 @asynccontextmanager
@@ -42,6 +82,7 @@ async def collection(open_engine: OpenEngine) -> AsyncIterator[Collection]:
     engine = open_engine()
     async with opened(engine) as collection:
         yield collection
+    await engine.drop("version-a.b:c")
     await engine.close()
 
 
@@ -168,6 +209,22 @@ async def test_vectors_come_back_to_the_last_bit_and_every_scan_has_one_order(co
     assert np.array_equal(vectors, given[[int(item_id[1:]) for item_id in item_ids]])
     assert list(await collection.revisions()) == item_ids
     assert await collection.matching(ItemFilter()) == item_ids
+
+
+async def test_float16_collections_hold_rounded_vectors_to_the_last_bit(open_half: OpenEngine) -> None:
+    rng = np.random.default_rng(0)
+    given = rng.standard_normal((20, 3)).astype(np.float32)
+    rounded = np.array([HALF.rounded(row) for row in given])
+    engine = open_half()
+    async with opened(engine, "half", 3) as collection:
+        await collection.put([Entry(Item(f"i{at:02d}", "t"), "r", row) for at, row in enumerate(rounded)])
+        item_ids, vectors = await all_vectors(collection)
+        assert np.array_equal(vectors, rounded[[int(item_id[1:]) for item_id in item_ids]])
+        hits = await collection.search(Search(given[0], 20))
+        exact = rounded.astype(np.float64) @ given[0].astype(np.float64)
+        assert [hit.item.item_id for hit in hits] == [f"i{at:02d}" for at in np.argsort(-exact)]
+    await engine.drop("half")
+    await engine.close()
 
 
 async def test_an_empty_collection_answers(collection: Collection) -> None:
