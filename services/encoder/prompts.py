@@ -21,6 +21,7 @@ from langptune.text import fit_history, prompt_text
 class Prompt:
     """A prompt as the model sees it."""
 
+    text: str  # chat template rendered, BOS included
     token_ids: list[int]
     coverage: float  # share of the history's entries that are in it, 0.0 to 1.0
 
@@ -45,7 +46,8 @@ class PromptBuilder:
         if fitted is None:
             place = f"{field}.interactions[{len(history) - 1}]"
             raise InvalidArgument(place, f"the newest interaction alone is over the prompt limit of {self._limit:,} tokens")
-        return Prompt(self._tokenize(self._render(fitted.history, domain)), fitted.coverage)
+        text = self._render(fitted.history, domain)
+        return Prompt(text, self._tokenize(text), fitted.coverage)
 
     def _render(self, history: Sequence[Interaction], domain: str) -> str:
         text = self._steering.sub(" ", prompt_text(history, domain))

@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 
 class EncoderService:
-    """Implements `langptune.rpc.Service`; SERVING means that the base model is in memory."""
+    """Implements `langptune.rpc.Service`; SERVING means that an engine has weights and can write."""
 
     name = "encoder"
     proto_services: Sequence[str] = (encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name,)
@@ -29,12 +29,12 @@ class EncoderService:
         self._engine: Engine | None = None
 
     async def start(self, server: grpc.aio.Server) -> None:
-        """Register and load the base model. Raises FailedPrecondition when there is none."""
+        """Register and start the engine. Raises FailedPrecondition when there is no model."""
         store = WeightsStore(self._settings.weights_uri, self._settings.weights_cache)
         base = await asyncio.to_thread(store.ensure_base, "encoder", self._settings.profile_model)
         self._engine = await asyncio.to_thread(_open_engine, self._settings, store)
-        await self._engine.load(base.version)
-        log.info("loaded", encoder_version=base.version, model=base.base_model)
+        await self._engine.start(base.version)
+        log.info("loaded", engine=self._settings.encoder_engine, encoder_versions=self._engine.versions())
         add_EncoderServiceServicer_to_server(EncoderServicer(self._engine, self._settings, base.version), server)
 
     async def stop(self) -> None:
@@ -45,6 +45,10 @@ class EncoderService:
 
 def _open_engine(settings: EncoderSettings, store: WeightsStore) -> Engine:
     # Imported here: torch takes seconds, and a taken port or a missing model is told without them.
+    if settings.encoder_engine == "tgi":
+        from services.encoder.engines.tgi import TgiEngine
+
+        return TgiEngine(settings, store)
     from services.encoder.engines.transformers import TransformersEngine
 
     return TransformersEngine(settings, store)

@@ -13,6 +13,13 @@ class EncoderSettings(ServiceSettings, WeightsSettings):
     """Environment variables LANGPTUNE_ENCODER_PORT and so on."""
 
     encoder_port: int = Field(50052, ge=1, le=65_535, description="port to listen on")
+    encoder_engine: Literal["transformers", "tgi"] = Field(
+        "transformers", description="what runs the model: this process, or text-generation-inference servers (docs/tgi.md)"
+    )
+    encoder_tgi_urls: str = Field(
+        "http://127.0.0.1:8080", description="addresses of the TGI servers, separated by commas; each serves one version"
+    )
+    encoder_tgi_timeout: float = Field(120.0, gt=0, le=3_600, description="seconds that a TGI server gets for one text")
     encoder_max_new_tokens: int = Field(
         512, ge=1, le=4_096, description="limit of a profile's length, in tokens, where a request names none"
     )

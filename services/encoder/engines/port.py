@@ -60,6 +60,9 @@ class RolloutGroup:
 class Engine(Protocol):
     """Something that runs the profile encoder."""
 
+    async def start(self, base_version: str) -> None:
+        """Become ready: with the base version, or what else is served. Raises FailedPrecondition, with what to do."""
+
     async def generate(self, work: Work) -> RolloutGroup:
         """One profile of the one history of `work`, ahead of any waiting rollouts."""
 

@@ -44,6 +44,10 @@ class TransformersEngine:
         self._prompt_thread = ThreadPoolExecutor(1, thread_name_prefix="encoder-prompts")
         self._admission = Admission(settings.encoder_max_pending, settings.encoder_retry_after)
 
+    async def start(self, base_version: str) -> None:
+        """Bring the base version into memory."""
+        await self.load(base_version)
+
     async def generate(self, work: Work) -> RolloutGroup:
         """One profile of the one history of `work`, ahead of any waiting rollouts."""
         groups = [group async for group in self._write(work, LIVE, _HISTORY)]
