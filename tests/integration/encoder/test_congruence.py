@@ -82,8 +82,8 @@ async def test_the_score_of_a_text_equals_teacher_forcing(running: Running, mode
 
 
 async def test_texts_stop_at_eos_or_at_the_limit(running: Running) -> None:
-    """The untrained model ends a text with probability of about 1/261 a token: over 16 texts of 200 tokens both ends occur."""
-    groups = await running.sample(running.work(histories=2, samples=8, length=200))
+    """The untrained model ends a text with probability of about 1/261 a token: over 8 texts of 200 tokens both ends occur."""
+    groups = await running.sample(running.work(samples=8, length=200))
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     assert {rollout.finish_reason for rollout in rollouts} == {"stop", "length"}
     for rollout in rollouts:
