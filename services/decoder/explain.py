@@ -42,7 +42,7 @@ async def explain(text: str, item_ids: Sequence[str], matrix: Matrix, queries: Q
     parts = sentences(text)
     rest = [" ".join(parts[:at] + parts[at + 1 :]) for at in range(len(parts))] if len(parts) > 1 else []
     whole, *without = await queries.many([text, *rest])
-    items = matrix.vectors[positions].astype(np.float32, copy=False)  # [items, dimensions]
+    items = matrix.rows(positions)  # [items, dimensions]
     scores = items @ whole.vector
     lost = np.zeros((len(items), 1), dtype=np.float32)  # similarity to nothing, which is what one sentence leaves
     if without:

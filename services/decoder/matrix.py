@@ -44,6 +44,11 @@ class Matrix:
     def __len__(self) -> int:
         return len(self.item_ids)
 
+    @property
+    def dimensions(self) -> int:
+        """Length of the vectors; 0 while there are none."""
+        return self._blocks[0].shape[1] if self._blocks else 0
+
     def position(self, item_id: str) -> int | None:
         """Where an item stands; None for one that is not here."""
         return self._positions.get(item_id)
@@ -54,9 +59,13 @@ class Matrix:
 
     def rows(self, positions: Sequence[int]) -> NDArray[np.float32]:
         """The vectors of these items: [positions, dimensions]."""
-        where = np.searchsorted(self._starts, positions, side="right") - 1
-        found = [self._blocks[block][at - self._starts[block]] for block, at in zip(where, positions, strict=True)]
-        return np.array(found, dtype=np.float32)
+        places = np.asarray(positions, dtype=np.int64)
+        found = np.zeros((len(places), self.dimensions), dtype=np.float32)
+        of_block = np.searchsorted(self._starts, places, side="right") - 1
+        for number in np.unique(of_block):
+            chosen = of_block == number
+            found[chosen] = self._blocks[number][places[chosen] - self._starts[number]]
+        return found
 
     def with_rows(self, item_ids: Sequence[str], vectors: Vectors) -> Matrix:
         """A matrix with these distinct items added or replaced; copies only the blocks that change."""

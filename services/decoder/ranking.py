@@ -107,8 +107,8 @@ class Unwanted:
 
     def __init__(self, matrix: Matrix, phrases: Sequence[FloatArray]) -> None:
         self._matrix = matrix
-        self._phrases = np.array(phrases, dtype=np.float32).reshape(len(phrases), matrix.vectors.shape[1])
-        sample = matrix.vectors[:: max(1, len(matrix) // _SAMPLE)].astype(np.float32, copy=False)
+        self._phrases = np.array(phrases, dtype=np.float32).reshape(len(phrases), matrix.dimensions)
+        sample = matrix.rows(range(0, len(matrix), max(1, len(matrix) // _SAMPLE)))
         near = sample @ self._phrases.T  # [sample, phrases]
         self._from = near.mean(axis=0) + THRESHOLD * near.std(axis=0)
 
@@ -157,6 +157,6 @@ def diversify(hits: Sequence[Hit], matrix: Matrix, diversity: float) -> list[Hit
 def rows(matrix: Matrix, item_ids: Sequence[str]) -> FloatArray:
     """Vectors [items, dimensions] in float32; zeros for an item that came between index and matrix."""
     positions = [matrix.position(item_id) for item_id in item_ids]
-    found: FloatArray = matrix.vectors[[at or 0 for at in positions]].astype(np.float32)
+    found: FloatArray = matrix.rows([at or 0 for at in positions])
     found[[at is None for at in positions]] = 0.0
     return found
