@@ -62,7 +62,7 @@ class Supervisor:
         """One look at all jobs that have not ended."""
         jobs = await self._jobs.open_jobs()
         running = [job for job in jobs if job.state == RUNNING]
-        self._signs = {key: sign for key, sign in self._signs.items() if key in {(job.job_id, job.attempt) for job in running}}
+        self._signs = {key: sign for key, sign in self._signs.items() if key in {(job.job_id, job.attempt) for job in jobs}}
         for job in running:
             await self._follow(job)
         free = self._settings.max_running_jobs - len(running)
@@ -96,6 +96,9 @@ class Supervisor:
         return not alive
 
     async def _start(self, job: Job) -> None:
+        if await self._launcher.alive(job.job_id):  # the worker that handed the job back, or failed, is on its way out
+            await self._end_if_late(job)
+            return
         started = await self._jobs.start(job)
         if started is None:
             return
@@ -107,14 +110,17 @@ class Supervisor:
 
     async def _follow(self, job: Job) -> None:
         if await self._launcher.alive(job.job_id):
-            if self._late(job):
-                log.warning("worker gives no sign of life", job=job.job_id, attempt=job.attempt)
-                await self._launcher.kill(job.job_id)
+            await self._end_if_late(job)
             return
         now = await self._jobs.get(job.job_id)  # it may have ended properly since the table was read
         if now.state == RUNNING and now.attempt == job.attempt:
             with contextlib.suppress(Superseded):
                 await self._replace(now, await self._launcher.how_it_ended(job.job_id))
+
+    async def _end_if_late(self, job: Job) -> None:
+        if self._late(job):
+            log.warning("worker gives no sign of life", job=job.job_id, attempt=job.attempt)
+            await self._launcher.kill(job.job_id)
 
     async def _replace(self, job: Job, how: str) -> None:
         restarts = job.restarts + 1

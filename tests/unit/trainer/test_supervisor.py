@@ -147,6 +147,25 @@ async def test_a_worker_without_a_sign_of_life_is_ended(table: JobTable, workers
     assert workers.launched == [("a", 1), ("a", 2)]
 
 
+async def test_a_job_waits_for_its_last_worker_to_be_gone(table: JobTable, workers: Workers, start: Any) -> None:
+    """A worker tells that the job is handed back, or has failed, a moment before its process ends."""
+    await _create(table, "a")
+    supervisor = start(worker_lost_seconds=0.2)
+    await supervisor.look()
+    await table.end("a", 1, FAILED, "no disk")
+    await table.resume("a", {}, {})
+    await supervisor.look()
+    assert (await _states(table, "a"), workers.launched) == ([QUEUED], [("a", 1)])
+    workers.living.clear()
+    await supervisor.look()
+    assert (await _states(table, "a"), workers.launched) == ([RUNNING], [("a", 1), ("a", 2)])
+    await table.requeue("a", 2, "stopped", 0)
+    for _ in range(10):  # this one does not end by itself
+        await supervisor.look()
+        await asyncio.sleep(0.05)
+    assert workers.launched == [("a", 1), ("a", 2), ("a", 3)]
+
+
 async def test_a_worker_that_was_there_before_the_trainer_is_followed(table: JobTable, workers: Workers, start: Any) -> None:
     await _create(table, "a")
     await start().look()
