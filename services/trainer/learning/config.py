@@ -33,6 +33,9 @@ class RlsoConfig(_Frozen):
     kl_reference: Literal["base", "iteration"] = Field(
         default="base", description="pi_0: the first model, or reset as in Algorithm 1"
     )
+    measure_kl: bool = Field(
+        default=True, description="measure the KL to pi_0 when gamma is 0, too: a pass without gradients, a copy of what learns"
+    )
     truncated_reward: float = Field(default=0.0, description="Gamma: U of a rollout that did not terminate")
     metric: Literal["ndcg", "mrr"] = Field(default="ndcg", description="U")
     cutoff: int | None = Field(default=None, ge=1, description="U counts ranks up to here; None: the whole catalogue")

@@ -1,7 +1,8 @@
 """One RLSO update: behaviour log-probs, rewards, and `epochs` optimizer steps over one batch of rollouts (Section 3.2.1).
 
 There is one optimizer step per epoch, so the first epoch's forward pass gives the behaviour log-probs. Only when the reward
-has a KL term (gamma > 0) must they be known before it, which costs a pass without gradients.
+has a KL term (gamma > 0) must they be known before it, which costs a pass without gradients. The reference policy costs another;
+without a KL term it is only for the figure, and `measure_kl` turns it off.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ class PolicyUpdate:
     losses: tuple[float, ...]  # per epoch, mean over histories, before that epoch's step
     gradient_norms: tuple[float, ...]  # per epoch
     behaviour: Tensor  # [B, G] ln pi_t(p), nats
-    kl: float | None  # mean of ln pi_t(p) - ln pi_0(p), nats per rollout; None when gamma is 0
+    kl: float | None  # mean of ln pi_t(p) - ln pi_0(p), nats per rollout; None when it is neither used nor measured
 
 
 class PolicyLearner:
-    """The policy with the one optimizer that moves it and, when gamma > 0, the reference policy."""
+    """The policy with the one optimizer that moves it and, unless nobody asks for the KL, the reference policy."""
 
     def __init__(self, policy: Policy, config: RlsoConfig, parallel: Parallel = ALONE) -> None:
         self.policy = policy
@@ -44,12 +45,13 @@ class PolicyLearner:
         self.stepper = parallel.stepper(
             policy.wrapped, policy.sequence_logprobs, policy.trainable(), config.learning_rate, config.weight_decay
         )
-        if config.gamma > 0:
+        self._refers = config.gamma > 0 or config.measure_kl
+        if self._refers:
             self.stepper.keep_reference()
 
     def begin_outer_iteration(self) -> None:
         """Algorithm 1, line 10: pi_0 <- pi, where `kl_reference` is iteration."""
-        if self.config.gamma > 0 and self.config.kl_reference == "iteration":
+        if self._refers and self.config.kl_reference == "iteration":
             self.stepper.keep_reference()
 
     def update(self, groups: Sequence[RolloutGroup], quality: Tensor, rate: float) -> PolicyUpdate:
@@ -59,7 +61,8 @@ class PolicyLearner:
         """
         own = share(self.parallel, len(groups))
         parts = self._parts(groups[own])
-        rewards, behaviour, kl = self._rewards(quality, own, parts)
+        reference = self._reference(quality[own], parts)  # [B, G]
+        rewards, behaviour = self._rewards(quality, own, reference, parts)
         losses, norms = [], []
         for _ in range(self.config.epochs):
             loss, logprobs = self._epoch(rewards, behaviour, parts, len(groups))
@@ -67,7 +70,9 @@ class PolicyLearner:
             losses.append(self.parallel.total(loss))
             norms.append(self.stepper.step(rate))
         assert behaviour is not None  # config.epochs >= 1
-        return PolicyUpdate(tuple(losses), tuple(norms), self._all(behaviour), kl)
+        sampled = self._all(behaviour)  # [B, G]
+        kl = None if reference is None else (sampled - reference).mean().item()
+        return PolicyUpdate(tuple(losses), tuple(norms), sampled, kl)
 
     def _parts(self, groups: Sequence[RolloutGroup]) -> list[Part]:
         """Laid out once for all epochs and the reference; frozen layers, too, run once.
@@ -81,17 +86,21 @@ class PolicyLearner:
             parts += [longest[: len(longest) // 2], longest[len(longest) // 2 :]]
         return [(part, self.policy.batch([groups[at] for at in part])) for part in parts]
 
-    def _rewards(self, quality: Tensor, own: slice, parts: list[Part]) -> tuple[Tensor, Tensor | None, float | None]:
-        """Rewards of this share; and, known only when gamma > 0, its behaviour log-probs, and the mean KL of the whole batch."""
-        rewards, behaviour, kl = quality, None, None
+    def _reference(self, like: Tensor, parts: list[Part]) -> Tensor | None:
+        """ln pi_0 of the rollouts of the whole batch, if there is a reference."""
+        if not self._refers:
+            return None
+        with self.stepper.reference():
+            return self._all(self._logprobs(like, parts))
+
+    def _rewards(self, quality: Tensor, own: slice, reference: Tensor | None, parts: list[Part]) -> tuple[Tensor, Tensor | None]:
+        """Rewards of this share; and its behaviour log-probs, known by now only when gamma > 0."""
+        rewards, behaviour = quality, None
         if self.config.gamma > 0:
+            assert reference is not None  # `_refers`
             behaviour = self._logprobs(quality[own], parts)
-            with self.stepper.reference():
-                reference = self._logprobs(quality[own], parts)
-            sampled, referred = self._all(behaviour), self._all(reference)  # [B, G]
-            rewards = with_kl_penalty(rewards, sampled, referred, self.config.gamma)
-            kl = (sampled - referred).mean().item()
-        return (standardised(rewards) if self.config.standardise else rewards)[own], behaviour, kl
+            rewards = with_kl_penalty(rewards, self._all(behaviour), reference, self.config.gamma)
+        return (standardised(rewards) if self.config.standardise else rewards)[own], behaviour
 
     def _all(self, rows: Tensor) -> Tensor:
         """The rows of all processes, on the CPU."""

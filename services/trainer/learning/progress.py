@@ -58,7 +58,7 @@ class Progress:
     reward_mean: float | None = None  # RLSO: U with Gamma, before the KL term and standardisation
     reward_std: float | None = None  # RLSO: of the same
     first_loss: float | None = None  # RLSO: of the first epoch
-    kl: float | None = None  # RLSO with gamma > 0: ln pi_t - ln pi_0, nats per rollout
+    kl: float | None = None  # RLSO, if used or measured: ln pi_t - ln pi_0, nats per rollout
     logprob_gap: float | None = None  # RLSO: |engine - trainer| of the mean token log-prob, nats; None if the engine gives none
     alarms: tuple[Alarm, ...] = ()  # guards that this batch made fire
 

@@ -141,6 +141,23 @@ async def test_resumed_is_uninterrupted(stop_after: int, tokenizer: PreTrainedTo
     assert same(ours, theirs)
 
 
+async def test_measuring_the_kl_changes_nothing(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    """Without a KL term it is the figure that a KL term too small for float32 (1e-30) would have had, for the same weights."""
+    runs = {}
+    for name, rlso in {"off": {"measure_kl": False}, "on": {}, "used": {"gamma": 1e-30}}.items():
+        algorithm = rlso_only(0, tokenizer, tmp_path / name, batches=3, **rlso)
+        events = await finished(algorithm)
+        assert algorithm.learners.policy
+        runs[name] = (events, algorithm.learners.policy.state_dict()["weights"])
+    assert [event.kl for event in runs["off"][0]] == [None] * 3
+    measured, used = ([event.kl or 0.0 for event in runs[name][0]] for name in ("on", "used"))
+    assert measured == pytest.approx(used, rel=1e-4, abs=1e-6)
+    assert measured[0] == pytest.approx(0.0, abs=1e-6)
+    assert abs(measured[2]) > 1e-3
+    assert same(runs["off"][1], runs["on"][1])
+    assert same(runs["used"][1], runs["on"][1])
+
+
 async def test_leaving_the_loop_stops_it(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     algorithm = whole(tokenizer, tmp_path)
     async for progress in algorithm.run():
