@@ -107,14 +107,16 @@ class Unwanted:
 
     def __init__(self, matrix: Matrix, phrases: Sequence[FloatArray]) -> None:
         self._matrix = matrix
-        self._phrases = np.array(phrases, dtype=np.float32).reshape(len(phrases), matrix.dimensions)
+        self._phrases = np.array(phrases, dtype=np.float32)  # [phrases, dimensions]
+        if not phrases:
+            return
         sample = matrix.rows(range(0, len(matrix), max(1, len(matrix) // _SAMPLE)))
         near = sample @ self._phrases.T  # [sample, phrases]
         self._from = near.mean(axis=0) + THRESHOLD * near.std(axis=0)
 
     def penalties(self, item_ids: Sequence[str]) -> FloatArray:
         """[items], 0 or more; of several phrases the greatest counts."""
-        if not len(self._phrases):
+        if not len(self._phrases) or not item_ids:
             return np.zeros(len(item_ids), dtype=np.float32)
         beyond = rows(self._matrix, item_ids) @ self._phrases.T - self._from
         lost: FloatArray = PENALTY * np.maximum(beyond, 0.0).max(axis=1)
@@ -157,6 +159,6 @@ def diversify(hits: Sequence[Hit], matrix: Matrix, diversity: float) -> list[Hit
 def rows(matrix: Matrix, item_ids: Sequence[str]) -> FloatArray:
     """Vectors [items, dimensions] in float32; zeros for an item that came between index and matrix."""
     positions = [matrix.position(item_id) for item_id in item_ids]
-    found: FloatArray = matrix.rows([at or 0 for at in positions])
+    found = matrix.rows([at or 0 for at in positions])
     found[[at is None for at in positions]] = 0.0
     return found

@@ -69,7 +69,7 @@ async def test_what_is_avoided_loses_score_exactly_and_pages_agree_with_one_long
     async with open_bench() as bench:
         await bench.decoder.items.store(items)
         async with bench.decoder.versions.use(bench.versions[0]) as version:
-            vectors = version.matrix.vectors[version.matrix.positions([item.item_id for item in items])]
+            vectors = version.matrix.rows(version.matrix.positions([item.item_id for item in items]))
         wishes = np.concatenate([embedder.embed([liking_text(phrase)]) for phrase in ("ghost train", "dragon")])
         near = vectors @ wishes.T
         beyond = near - near.mean(axis=0) - THRESHOLD * near.std(axis=0)
