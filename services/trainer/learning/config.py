@@ -60,6 +60,9 @@ class ContrastiveConfig(_Frozen):
     learning_rate: float = Field(default=1e-5, gt=0, description="AdamW, at the first step; decays linearly to 0")
     weight_decay: float = Field(default=1e-6, ge=0)
     micro_rows: int = Field(default=32, ge=1, description="texts of one forward pass of the embedder, grouped by length")
+    cached: bool = Field(
+        default=False, description="GradCache (Gao et al. 2021): memory of micro_rows texts instead of the batch, one more pass"
+    )
 
 
 class Guard(_Frozen):

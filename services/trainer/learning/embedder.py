@@ -1,7 +1,6 @@
 """The embedder Phi as the trainer sees it: unit vectors with gradients, one InfoNCE step, and a folder to publish.
 
-Dropout is off, so that how texts are grouped never changes a result. Left out: cached negatives (GradCache), negatives of
-other processes, query prompts.
+Dropout is off, so that how texts are grouped never changes a result. Left out: query prompts.
 """
 
 from __future__ import annotations
@@ -35,12 +34,16 @@ class Embedder:
 
     def embed(self, texts: Sequence[str]) -> Tensor:  # [N, D]
         """Unit vectors in the order of `texts`, cut at the model's length limit; with the graph if gradients are on."""
-        order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
-        parts = [order[start : start + self.rows] for start in range(0, len(order), self.rows)]
+        parts = self.parts(texts)
         vectors = torch.cat([self._forward([texts[at] for at in part]) for part in parts])
         places = torch.empty(len(texts), dtype=torch.long)
-        places[torch.tensor(order)] = torch.arange(len(texts))
+        places[torch.tensor([at for part in parts for at in part])] = torch.arange(len(texts))
         return functional.normalize(vectors.index_select(0, places.to(vectors.device)), dim=1)
+
+    def parts(self, texts: Sequence[str]) -> list[list[int]]:
+        """Positions of `texts` by length, as many at a time as one forward pass takes."""
+        order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
+        return [order[start : start + self.rows] for start in range(0, len(order), self.rows)]
 
     def _forward(self, texts: list[str]) -> Tensor:
         features = self.model.preprocess(texts)
@@ -94,16 +97,36 @@ class EmbedderLearner:
         Every process is given the whole batch and embeds its share; the loss is over all rows and all items of the batch.
         """
         mine = examples[share(self.parallel, len(examples))]
-        vectors = self.stepper.forward([row.query for row in mine] + [row.target_text for row in mine])
+        texts = [row.query for row in mine] + [row.target_text for row in mine]
+        vectors = self._vectors(texts)
         queries, items = (self.parallel.gather(part) for part in torch.split(vectors, len(mine)))
         targets = [row.target_item_id for row in examples]
         masked = false_negatives(targets, [row.known_item_ids for row in examples]).to(vectors.device)
         loss = info_nce(queries, items, masked, self.config.temperature)
-        self.stepper.backward(loss, last=True)
+        self._backward(loss, vectors, texts)
         norm = self.stepper.step(rate)
         scores = (queries @ items.T).detach().masked_fill(masked, -torch.inf)
         right = scores.argmax(dim=1) == torch.arange(len(examples), device=scores.device)
         return ContrastiveUpdate(loss.item(), norm, right.float().mean().item())
+
+    def _vectors(self, texts: Sequence[str]) -> Tensor:
+        """With the graph of the model; cached: without, as leaves that the loss is differentiated by."""
+        if not self.config.cached:
+            return self.stepper.forward(texts)
+        with torch.no_grad():
+            vectors = self.stepper.forward(texts)
+        return vectors.requires_grad_()
+
+    def _backward(self, loss: Tensor, vectors: Tensor, texts: Sequence[str]) -> None:
+        """Gradients of the parameters. Cached: those of the vectors first, then part by part through a second forward pass."""
+        if not self.config.cached:
+            self.stepper.backward(loss, last=True)
+            return
+        (wanted,) = torch.autograd.grad(loss, vectors)
+        parts = self.embedder.parts(texts)
+        for part in parts:
+            again = self.stepper.forward([texts[at] for at in part])
+            self.stepper.backward((again * wanted[part]).sum(), last=part is parts[-1])
 
     def state_dict(self) -> dict[str, Any]:
         """Weights and optimizer."""

@@ -9,7 +9,8 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedTokenizerFast
 
-from services.trainer.learning.embedder import Embedder
+from services.trainer.learning.config import ContrastiveConfig
+from services.trainer.learning.embedder import ContrastiveExample, Embedder, EmbedderLearner
 from services.trainer.learning.ports import Rollout, RolloutGroup
 from services.trainer.learning.progress import RolloutFigures, distinct_share, logprob_gap
 from tests.unit.learning.world import tiny_embedder
@@ -25,6 +26,37 @@ def test_unit_vectors_in_order_whatever_the_grouping(tokenizer: PreTrainedTokeni
         assert torch.allclose(vectors, alone, atol=1e-6)
         assert vectors.requires_grad
     assert torch.allclose(alone.norm(dim=1), torch.ones(5))
+
+
+def test_cached_negatives_equal_the_plain_pass_in_loss_and_gradients(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    """Parts of one, two and all texts; rows 0 and 3 share a target and row 1 knows another's, so masks count too."""
+    rows = [
+        ContrastiveExample(query, f"i{number % 3}", f"w{30 + number % 3} w{40 + number % 3} w5", known)
+        for number, (query, known) in enumerate(zip(TEXTS, [set(), {"i2"}, set(), set(), {"i0"}], strict=True))
+    ]
+    updates, weights = [], []
+    for cached, size in ((False, 100), (True, 1), (True, 2), (True, 100)):
+        embedder = Embedder(tiny_embedder(tmp_path / f"{cached}-{size}", tokenizer), size)
+        learner = EmbedderLearner(embedder, ContrastiveConfig(cached=cached, learning_rate=1e-9, micro_rows=size))
+        weights.append(_gradients_of(embedder))
+        updates.append(learner.update(rows, 1e-9))
+    for update, gradients in zip(updates[1:], weights[1:], strict=True):
+        assert update.loss == pytest.approx(updates[0].loss, rel=1e-6)
+        assert update.gradient_norm == pytest.approx(updates[0].gradient_norm, rel=1e-5)
+        assert update.accuracy == updates[0].accuracy
+        assert gradients.keys() == weights[0].keys()
+        for name, value in gradients.items():
+            own = weights[0][name]
+            scale = max(own.norm().item(), 1e-3 * updates[0].gradient_norm)  # a bias that the softmax cancels has none of its own
+            assert (value - own).norm().item() / scale < 1e-5, name
+
+
+def _gradients_of(embedder: Embedder) -> dict[str, torch.Tensor]:
+    """Filled during the next update, by parameter: the gradients as they are after their last addition."""
+    found: dict[str, torch.Tensor] = {}
+    for name, parameter in embedder.model.named_parameters():
+        parameter.register_post_accumulate_grad_hook(lambda own, name=name: found.__setitem__(name, own.grad.clone()))
+    return found
 
 
 def test_saved_is_what_the_decoder_loads(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
