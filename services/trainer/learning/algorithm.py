@@ -29,7 +29,7 @@ from services.trainer.learning.ports import RankQuery, RewardSource, RolloutGrou
 from services.trainer.learning.progress import Progress, RolloutFigures, logprob_gap
 from services.trainer.learning.randomness import random_state, restore_random_state
 from services.trainer.learning.rlso import with_truncation
-from services.trainer.learning.schedule import Step, batch_positions, generation_seed, linear_decay, plan
+from services.trainer.learning.schedule import Step, batch_positions, generation_seed, linear_decay, negative_positions, plan
 
 Part = TypeVar("Part")
 _RECENT = 10  # RLSO batches that the score is a mean over
@@ -66,6 +66,7 @@ class Algorithm:
         self.config = config
         self.sessions = sessions
         self.items = items
+        self._item_ids = sorted(items)  # the same order in every run
         self.learners = learners
         self.sources = sources
         self.plan = plan(config)
@@ -104,7 +105,8 @@ class Algorithm:
         texts = [group.rollouts[0].text for group in groups] if groups else [history_text(row.history) for row in sessions]
         examples = [self._example(text, session) for text, session in zip(texts, sessions, strict=True)]
         rate = self._rate(step, config.learning_rate)
-        update = await asyncio.to_thread(learner.update, examples, rate)
+        negatives = self._negatives(step, config.catalogue_negatives)
+        update = await asyncio.to_thread(learner.update, examples, rate, negatives)
         self._stale_rewards = True
         return Progress(
             **self._position(step),
@@ -189,6 +191,12 @@ class Algorithm:
     def _batch(self, step: Step, size: int) -> list[Session]:
         positions = batch_positions(self.config.seed, step.phase, step.number, size, len(self.sessions))
         return [self.sessions[at] for at in positions]
+
+    def _negatives(self, step: Step, count: int) -> dict[str, str]:
+        """The texts of up to `count` items, drawn evenly from the catalogue."""
+        positions = negative_positions(self.config.seed, step, count, len(self._item_ids))
+        drawn = [self._item_ids[at] for at in positions]
+        return {item_id: item_text(self.items[item_id]) for item_id in drawn}
 
     def _example(self, text: str, session: Session) -> ContrastiveExample:
         target, *others = session.target_item_ids

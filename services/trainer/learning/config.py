@@ -59,6 +59,9 @@ class ContrastiveConfig(_Frozen):
     temperature: float = Field(default=0.1, gt=0)
     learning_rate: float = Field(default=1e-5, gt=0, description="AdamW, at the first step; decays linearly to 0")
     weight_decay: float = Field(default=1e-6, ge=0)
+    catalogue_negatives: int = Field(
+        default=0, ge=0, description="further negatives of each batch, drawn evenly from the catalogue; the paper has none"
+    )
     micro_rows: int = Field(default=32, ge=1, description="texts of one forward pass of the embedder, grouped by length")
     cached: bool = Field(
         default=False, description="GradCache (Gao et al. 2021): memory of micro_rows texts instead of the batch, one more pass"

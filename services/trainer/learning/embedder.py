@@ -5,9 +5,10 @@ Dropout is off, so that how texts are grouped never changes a result. Left out: 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from torch.nn import functional
 from services.trainer.learning.config import ContrastiveConfig
 from services.trainer.learning.contrastive import false_negatives, info_nce
 from services.trainer.learning.parallel import ALONE, Parallel, Weights, lent, share
+
+NO_NEGATIVES: Mapping[str, str] = MappingProxyType({})
 
 
 class Embedder:
@@ -91,17 +94,23 @@ class EmbedderLearner:
             config.weight_decay,
         )
 
-    def update(self, examples: Sequence[ContrastiveExample], rate: float) -> ContrastiveUpdate:
-        """One optimizer step of Eq. 10 at learning rate `rate`.
+    def update(
+        self, examples: Sequence[ContrastiveExample], rate: float, negatives: Mapping[str, str] = NO_NEGATIVES
+    ) -> ContrastiveUpdate:
+        """One optimizer step of Eq. 10 at learning rate `rate`; `negatives` are the texts of further items by their id.
 
         Every process is given the whole batch and embeds its share; the loss is over all rows and all items of the batch.
         """
         mine = examples[share(self.parallel, len(examples))]
-        texts = [row.query for row in mine] + [row.target_text for row in mine]
+        whole = len(negatives) - len(negatives) % self.parallel.count  # what processes cannot share evenly is left out
+        further = list(negatives.values())[share(self.parallel, whole)]
+        texts = [row.query for row in mine] + [row.target_text for row in mine] + further
         vectors = self._vectors(texts)
-        queries, items = (self.parallel.gather(part) for part in torch.split(vectors, len(mine)))
+        parts = torch.split(vectors, [len(mine), len(mine), len(further)])
+        queries, items, *others = (self.parallel.gather(part) for part in parts if len(part))
+        items = torch.cat([items, *others])
         targets = [row.target_item_id for row in examples]
-        masked = false_negatives(targets, [row.known_item_ids for row in examples]).to(vectors.device)
+        masked = false_negatives(targets, [row.known_item_ids for row in examples], list(negatives)[:whole]).to(vectors.device)
         loss = info_nce(queries, items, masked, self.config.temperature)
         self._backward(loss, vectors, texts)
         norm = self.stepper.step(rate)

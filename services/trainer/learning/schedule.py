@@ -47,6 +47,12 @@ def batch_positions(seed: int, phase: Phase, number: int, size: int, population:
     return [int(orders[index // population][index % population]) for index in flat]
 
 
+def negative_positions(seed: int, step: Step, count: int, population: int) -> list[int]:
+    """Which `count` (or all) of `population` items are the further negatives of a CL batch; distinct."""
+    rng = np.random.default_rng([seed, 24 + _TAGS[step.phase], step.number])
+    return [int(at) for at in rng.choice(population, min(count, population), replace=False)]
+
+
 def generation_seed(seed: int, step: Step) -> int:
     """A seed in [0, 2**31) for the rollouts of one step."""
     sequence = np.random.SeedSequence([seed, 16 + _TAGS[step.phase], step.number])

@@ -96,6 +96,20 @@ async def test_contrastive_learning_of_raw_histories(tokenizer: PreTrainedTokeni
     assert mean(losses[-5:]) < 0.7 * mean(losses[:5])
 
 
+async def test_further_negatives_follow_from_the_step(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    """Negatives from the catalogue change what is learnt, and are the same again in a second run."""
+    base = {"outer_iterations": 1, "rlso": {"batches": 0}, "profile_source": "history"}
+
+    async def losses(negatives: int) -> list[float]:
+        contrastive = {"batches": 3, "batch_size": 4, "catalogue_negatives": negatives}
+        algorithm = whole(tokenizer, tmp_path, {**base, "contrastive": contrastive})
+        return [progress.loss for progress in await finished(algorithm)]
+
+    without, some, again, all_items = [await losses(negatives) for negatives in (0, 3, 3, 10_000)]
+    assert some == again
+    assert all(low < middle <= high for low, middle, high in zip(without, some, all_items, strict=True))
+
+
 async def test_the_whole_loop_reports_every_batch(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     algorithm = whole(tokenizer, tmp_path)
     events = await finished(algorithm)

@@ -40,6 +40,17 @@ def test_copies_and_known_items_are_masked() -> None:
     assert masked.tolist() == [[False, False, True], [True, False, True], [True, True, False]]
 
 
+def test_further_negatives_count_for_every_row_that_does_not_know_them() -> None:
+    """Item c = (0, 1) joins the first test's two rows, T = 0.5: row 0 has 1 against 0 and 0, so ln(1 + 2 e^-2). User 1 knows c,
+    so row 1 stays ln(1 + e^-0.4); a further copy of a target is masked for its row only."""
+    masked = false_negatives(["a", "b"], [set(), {"c"}], ["c"])
+    assert masked.tolist() == [[False, False, False], [False, False, True]]
+    assert false_negatives(["a", "b"], [set(), set()], ["a"]).tolist() == [[False, False, True], [False, False, False]]
+    queries, items = tensor([[1.0, 0.0], [0.6, 0.8]]), tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    expected = (math.log(1 + 2 * math.exp(-2)) + math.log(1 + math.exp(-0.4))) / 2
+    assert info_nce(queries, items, masked, 0.5).item() == pytest.approx(expected)
+
+
 @given(st.lists(st.sampled_from("abcdef"), min_size=2, max_size=8), st.data())
 @settings(max_examples=40, deadline=None)
 def test_a_mask_equals_leaving_the_items_out(targets: list[str], data: st.DataObject) -> None:
