@@ -6,6 +6,7 @@ the losses and the ranks are the services' own code, so what is learnt is what a
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,8 @@ from langptune.text import history_text, item_text, prompt_text
 from samples.dataset import DEFAULT_USERS, world_sessions
 from samples.measure import ProfileQuality, measure_profiles
 from samples.models import EMBEDDER, MODELS_FOLDER, WRITER
-from samples.world import make_catalogue
-from services.encoder.engines.decoding import Task, decode
+from samples.world import DEFAULT_ITEMS, make_catalogue
+from services.encoder.engines.decoding import Batch, Draft, Task
 from services.trainer.learning.algorithm import Algorithm, Learners, Sources
 from services.trainer.learning.config import LearningConfig
 from services.trainer.learning.embedder import Embedder, EmbedderLearner
@@ -41,9 +42,9 @@ class World:
     splits: dict[str, list[Session]]
 
     @classmethod
-    def of(cls, seed: int, users: int = DEFAULT_USERS) -> World:
+    def of(cls, seed: int, users: int = DEFAULT_USERS, items: int = DEFAULT_ITEMS) -> World:
         """The world that `samples.dataset.make_dataset` would write for `seed`."""
-        catalogue = make_catalogue(seed=seed)
+        catalogue = make_catalogue(items, seed)
         splits: dict[str, list[Session]] = {"train": [], "validation": [], "test": []}
         for session in world_sessions(catalogue, users, seed):
             splits[session.split].append(session)
@@ -75,25 +76,25 @@ class OwnRollouts:
 def sample_groups(
     policy: Policy, histories: Sequence[Sequence[Interaction]], samples: int, max_new_tokens: int, seed: int, version: str = ""
 ) -> list[RolloutGroup]:
-    """Rollouts by the encoder's sampling loop, ROWS of them at a time."""
-    tokenizer, stop = policy.tokenizer, {int(policy.causal_lm.config.eos_token_id)}
+    """Rollouts by the encoder's sampling loop, about ROWS of them at a time."""
     prompts = [_prompt_ids(policy, history) for history in histories]
-    tasks = [Task(prompt, samples, max_new_tokens, 1.0, seed, stream) for stream, prompt in enumerate(prompts)]
-    found: dict[int, RolloutGroup] = {}
-    size = max(1, ROWS // samples)
-    for first in range(0, len(tasks), size):
-        for at, drawn in decode(policy.causal_lm, sorted(stop), tasks[first : first + size]):
-            rollouts = tuple(
-                Rollout(
-                    sample.token_ids,
-                    str(tokenizer.decode(list(sample.token_ids), skip_special_tokens=True)).strip(),
-                    sample.finish_reason,
-                    sample.log_probs,
-                )
-                for sample in drawn
-            )
-            found[first + at] = RolloutGroup(tuple(prompts[first + at]), rollouts, version)
-    return [found[at] for at in range(len(tasks))]
+    waiting = deque(Task(prompt, samples, max_new_tokens, 1.0, seed, stream) for stream, prompt in enumerate(prompts))
+    batch = Batch(policy.causal_lm, frozenset({int(policy.causal_lm.config.eos_token_id)}))
+    drafts: list[Draft] = []
+    while waiting or batch.rows:
+        while waiting and batch.rows < ROWS:
+            drafts.append(batch.join(waiting.popleft()))
+        if batch.rows:
+            batch.step()
+    return [RolloutGroup(tuple(draft.task.prompt_ids), _rollouts(policy, draft), version) for draft in drafts]
+
+
+def _rollouts(policy: Policy, draft: Draft) -> tuple[Rollout, ...]:
+    texts = [str(policy.tokenizer.decode(sample.token_ids, skip_special_tokens=True)).strip() for sample in draft.samples]
+    return tuple(
+        Rollout(tuple(sample.token_ids), text, sample.finish_reason or "length", tuple(sample.log_probs))
+        for sample, text in zip(draft.samples, texts, strict=True)
+    )
 
 
 def _prompt_ids(policy: Policy, history: Sequence[Interaction]) -> list[int]:

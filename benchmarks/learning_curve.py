@@ -15,8 +15,10 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from langptune.client import LangPTune, ProfileSource, Release, TrainingSpec, Versions
@@ -30,14 +32,9 @@ from samples.dataset import make_dataset
 from samples.measure import measure_profiles
 
 CUTOFF = 20  # Section 4.1
+COLUMNS = ("seed", "system", "NDCG@20", "ratio", "p", "truth", "likes", "dislikes", "repetition", "grammar")
+QUALITY = ("truth", "likes_truth", "dislikes_truth", "repetition", "grammar")  # the last five columns
 MAX_NEW_TOKENS = 80
-BASE = TrainingSpec(dataset_uri="", preset="sample", validation_users=64)
-VARIANTS = {
-    "langptune-cl": replace(BASE, rlso_batches=0),
-    "langptune-rlso": replace(BASE, cl_batches=0, final_cl_batches=0),
-    "langptune": BASE,
-    "noprofile-cl": replace(BASE, rlso_batches=0, profile_source=ProfileSource.HISTORY),
-}
 HISTORY_BASED = {"noprofile-0", "noprofile-cl"}
 
 
@@ -45,12 +42,24 @@ HISTORY_BASED = {"noprofile-0", "noprofile-cl"}
 class Plan:
     """Sizes of one run."""
 
+    preset: str = "sample"
     seeds: tuple[int, ...] = (1, 2, 3)
     items: int = 1_200
     users: int = 6_400
     test_users: int = 1_200
     samples: int = 3  # profiles per test user
     home: Path = Path("build/learning")
+
+
+def variants(preset: str) -> dict[str, TrainingSpec]:
+    """What is trained, by the name of the system; the data set and the seed are not set yet."""
+    base = TrainingSpec(dataset_uri="", preset=preset, validation_users=64)
+    return {
+        "langptune-cl": replace(base, rlso_batches=0),
+        "langptune-rlso": replace(base, cl_batches=0, final_cl_batches=0),
+        "langptune": base,
+        "noprofile-cl": replace(base, rlso_batches=0, profile_source=ProfileSource.HISTORY),
+    }
 
 
 async def run_seed(plan: Plan, seed: int) -> dict[str, Any]:
@@ -74,7 +83,7 @@ async def _measure_all(plan: Plan, seed: int, system: LocalSystem, client: LangP
         "noprofile-0": await _evaluate(plan, seed, system, live, sessions, by_history=True),
     }
     seconds: dict[str, float] = {}
-    for name, spec in VARIANTS.items():
+    for name, spec in variants(plan.preset).items():
         began = time.monotonic()
         release = await _train(client, replace(spec, dataset_uri=str(dataset.folder), seed=seed))
         seconds[name] = round(time.monotonic() - began, 1)
@@ -138,33 +147,57 @@ async def run(plan: Plan) -> dict[str, Any]:
 
 
 def report(results: dict[str, Any]) -> str:
-    """The results as a Markdown table: a line per system and seed."""
-    columns = ("seed", "system", "NDCG@20", "ratio", "p", "truth", "likes", "dislikes", "repetition", "grammar")
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    for seed, rows in results["seeds"].items():
-        for name, row in rows.items():
-            test = row["against_zero_shot"]["ndcg"]
-            quality = row.get("profiles")
-            keys = ("truth", "likes_truth", "dislikes_truth", "repetition", "grammar")
-            texts = [f"{quality[key]:.3f}" if quality else "" for key in keys]
-            figures = [f"{test['after']:.4f}", f"{test['ratio']:.2f}", f"{test['p_value']:.1e}", *texts]
-            lines.append(f"| {seed} | {name} | {' | '.join(figures)} |")
-    return "\n".join(lines)
+    """The results as two Markdown tables: a line per system, over all seeds; and a line per system and seed."""
+    head = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
+    seeds = list(results["seeds"].values())
+    means = [_line("all", name, [rows[name] for rows in seeds]) for name in seeds[0]]
+    each = [_line(seed, name, [row]) for seed, rows in results["seeds"].items() for name, row in rows.items()]
+    return "\n".join([*head, *means, "", *head, *each])
+
+
+def _line(seed: str, name: str, rows: Sequence[dict[str, Any]]) -> str:
+    """Means over `rows`; of the ratios the mean, of the p-values the largest."""
+    tests = [row["against_zero_shot"]["ndcg"] for row in rows]
+    means = [f"{fmean(test['after'] for test in tests):.4f}", f"{fmean(test['ratio'] for test in tests):.2f}"]
+    worst = max(test["p_value"] for test in tests)
+    texts = [f"{fmean(row['profiles'][key] for row in rows):.3f}" if "profiles" in rows[0] else "" for key in QUALITY]
+    return f"| {seed} | {name} | {' | '.join([*means, f'{worst:.1e}', *texts])} |"
+
+
+def findings(results: dict[str, Any]) -> str:
+    """What the comparison was made to find out, in sentences."""
+    means = results["mean_ndcg_at_20"]
+    full = means["langptune"]
+    seeds = list(results["seeds"].values())
+    worse = []
+    for key in QUALITY:
+        before, after = (fmean(rows[name]["profiles"][key] for rows in seeds) for name in ("langptune-0", "langptune"))
+        worse += [f"{key} {before:.3f} -> {after:.3f}"] if (after > before if key == "repetition" else after < before) else []
+    return "\n".join(
+        [
+            f"full training against zero-shot: x{full / means['langptune-0']:.2f}",
+            f"against CL alone: x{full / means['langptune-cl']:.2f}; against RLSO alone: x{full / means['langptune-rlso']:.2f}",
+            f"full training reaches {results['full_over_noprofile_cl']:.2f} of NoProfile-CL",
+            f"text that got worse: {', '.join(worse) or 'none'}",
+        ]
+    )
 
 
 def main() -> None:
     """Parse the command line, run, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds, from 1 (default 3)")
+    parser.add_argument("--preset", default="sample", help="named setting to train with (default sample; or sample-long)")
     parser.add_argument("--test-users", type=int, default=1_200, help="held-out users of each seed (default 1,200)")
     parser.add_argument("--json", type=Path, default=Path("build/learning/results.json"), help="where the results go")
     arguments = parser.parse_args()
-    results = asyncio.run(run(Plan(seeds=tuple(range(1, arguments.seeds + 1)), test_users=arguments.test_users)))
+    plan = Plan(arguments.preset, tuple(range(1, arguments.seeds + 1)), test_users=arguments.test_users)
+    results = asyncio.run(run(plan))
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(results, indent=2) + "\n")
     _say(report(results))
-    share = results["full_over_noprofile_cl"]
-    _say(f"full training reaches {share:.2f} of NoProfile-CL; {results['seconds']:.0f} s; {arguments.json}")
+    _say(findings(results))
+    _say(f"{results['seconds']:.0f} s; {arguments.json}")
 
 
 def _say(line: str) -> None:

@@ -115,7 +115,11 @@ async def train(
         final_cl_batches=0,
         profile_source=ProfileSource.HISTORY,
         validation_users=validation_users,
-        overrides={"contrastive.learning_rate": str(rate), "contrastive.batch_size": str(batch_size)},
+        overrides={
+            "contrastive.learning_rate": str(rate),
+            "contrastive.batch_size": str(batch_size),
+            "contrastive.catalogue_negatives": "0",
+        },
     )
     job = await client.create_training_job(spec)
     async for each in client.watch_training_job(job.job_id):

@@ -10,12 +10,19 @@ from services.trainer.learning.config import LearningConfig
 
 _PAPER_RLSO = {"histories": 64, "samples": 2, "epochs": 4, "eta": 1.0, "weight_decay": 1e-6, "max_new_tokens": 512}
 _PAPER_CL = {"batch_size": 256, "temperature": 0.1, "weight_decay": 1e-6}
+_SAMPLE_RLSO = {"histories": 12, "samples": 8, "gamma": 0.02, "learning_rate": 4e-4, "max_new_tokens": 80}
+_SAMPLE_CL = {"batch_size": 64, "catalogue_negatives": 128, "temperature": 0.1, "learning_rate": 1e-3}
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "sample": {  # tiny models trained from scratch: CL first, RLSO on the trained decoder, CL again on the new profiles
         "outer_iterations": 1,
-        "contrastive": {"batches": 40, "final_batches": 20, "batch_size": 64, "temperature": 0.1, "learning_rate": 5e-4},
-        "rlso": {"batches": 30, "histories": 24, "samples": 4, "gamma": 0.005, "learning_rate": 2e-4, "max_new_tokens": 80},
+        "contrastive": {**_SAMPLE_CL, "batches": 40, "final_batches": 30},
+        "rlso": {**_SAMPLE_RLSO, "batches": 45},
+    },
+    "sample-long": {  # the same for as long as a lunch break, about 25 minutes
+        "outer_iterations": 2,
+        "contrastive": {**_SAMPLE_CL, "batches": 120, "final_batches": 60},
+        "rlso": {**_SAMPLE_RLSO, "batches": 150},
     },
     "paper/gemma-2b-it": {
         "outer_iterations": 5,
