@@ -6,6 +6,18 @@ async with LangPTune("localhost:50051") as lp:
         ...
 """
 
+from langptune.client.releases import (
+    Gate,
+    GateVerdict,
+    Pruned,
+    Publish,
+    Published,
+    PublishStep,
+    ReadabilityMetrics,
+    ReleaseMove,
+    ReplicaCheck,
+    Verified,
+)
 from langptune.client.sdk import LangPTune
 from langptune.client.values import (
     CandidateMade,
@@ -23,7 +35,6 @@ from langptune.client.values import (
     ProfilePage,
     ProfileSource,
     ProfileSuggestion,
-    Published,
     RankedItem,
     RankingBasis,
     RankingMetrics,
@@ -46,6 +57,8 @@ __all__ = [
     "CandidateMade",
     "DiffKind",
     "DiffPart",
+    "Gate",
+    "GateVerdict",
     "GuardFired",
     "ImportedInteractions",
     "ImportedItems",
@@ -61,14 +74,20 @@ __all__ = [
     "ProfilePage",
     "ProfileSource",
     "ProfileSuggestion",
+    "Pruned",
+    "Publish",
+    "PublishStep",
     "Published",
     "RankedItem",
     "RankingBasis",
     "RankingMetrics",
+    "ReadabilityMetrics",
     "Recommendation",
     "Recorded",
     "Rejection",
     "Release",
+    "ReleaseMove",
+    "ReplicaCheck",
     "SentenceMark",
     "StateChanged",
     "StepDone",
@@ -76,5 +95,6 @@ __all__ = [
     "TrainingJob",
     "TrainingSpec",
     "ValidationDone",
+    "Verified",
     "Versions",
 ]

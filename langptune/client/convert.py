@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from langptune.client import values
+from langptune.client.releases import ReleaseMove
 from langptune.convert import item_from_catalogue, timestamp
 from langptune.domain import Interaction
 from langptune.v1 import common_pb2, gateway_pb2, trainer_pb2
@@ -182,6 +183,19 @@ def release(message: trainer_pb2.Release) -> values.Release:
         create_time_ms=_time(message.create_time),
         validation=metrics(message.validation) if message.HasField("validation") else None,
         live=message.live,
+        retired=message.retired,
+    )
+
+
+def release_move(message: trainer_pb2.ReleaseMove) -> ReleaseMove:
+    return ReleaseMove(
+        release_id=message.release_id,
+        previous_release_id=message.previous_release_id,
+        time_ms=_time(message.time),
+        actor=message.actor,
+        reason=message.reason,
+        override_reason=message.override_reason,
+        validation=metrics(message.validation) if message.HasField("validation") else None,
     )
 
 

@@ -12,8 +12,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, I
 from types import TracebackType
 from typing import Any, Self
 
-from langptune.client import convert
+from langptune.client import convert, releases
 from langptune.client.chunks import Progress, interaction_requests, item_requests
+from langptune.client.releases import Gate, Pruned, Publish, Published, ReleaseMove, Verified
 from langptune.client.values import (
     DiffPart,
     ImportedInteractions,
@@ -22,7 +23,6 @@ from langptune.client.values import (
     Preview,
     Profile,
     ProfilePage,
-    Published,
     Recommendation,
     Recorded,
     Release,
@@ -318,20 +318,58 @@ class LangPTune:
         release_id: str,
         *,
         expected_live_release_id: str = "",
+        actor: str = "",
         reason: str = "",
+        override_reason: str = "",
         timeout: float | None = IMPORT_TIMEOUT,
     ) -> Published:
-        """Load a release on both sides and make it live. Raises Aborted when another one than expected is live by then."""
+        """Load a release everywhere, verify it, and make it live.
+
+        Raises Aborted when another one than expected is live by then, FailedPrecondition where the gate refuses a candidate
+        (reason GATE_CLOSED; `override_reason` publishes it all the same) or a replica does not hold what was published.
+        """
         request = trainer_pb2.PublishReleaseRequest(
-            release_id=release_id, expected_live_release_id=expected_live_release_id, reason=reason
+            release_id=release_id,
+            expected_live_release_id=expected_live_release_id,
+            actor=actor,
+            reason=reason,
+            override_reason=override_reason,
         )
         response = await self._releases.PublishRelease(request, timeout=timeout)
-        return Published(convert.release(response.release), response.previous_release_id)
+        return Published(convert.release(response.release), response.previous_release_id, releases.publish(response.publish))
 
-    async def rollback_release(self, *, reason: str = "", timeout: float | None = IMPORT_TIMEOUT) -> Published:
+    async def rollback_release(self, *, actor: str = "", reason: str = "", timeout: float | None = IMPORT_TIMEOUT) -> Published:
         """Publish the release that was live before. Raises FailedPrecondition when there was none."""
-        response = await self._releases.RollbackRelease(trainer_pb2.RollbackReleaseRequest(reason=reason), timeout=timeout)
-        return Published(convert.release(response.release), response.previous_release_id)
+        request = trainer_pb2.RollbackReleaseRequest(actor=actor, reason=reason)
+        response = await self._releases.RollbackRelease(request, timeout=timeout)
+        return Published(convert.release(response.release), response.previous_release_id, releases.publish(response.publish))
+
+    async def get_publish(self, *, timeout: float | None = None) -> Publish:
+        """The publish that runs, else the last one. Raises NotFound before the first."""
+        response = await self._releases.GetPublish(trainer_pb2.GetPublishRequest(), timeout=timeout)
+        return releases.publish(response.publish)
+
+    async def list_release_moves(self, *, page_size: int = 20) -> AsyncIterator[ReleaseMove]:
+        """Every move of the live pointer, newest first."""
+        request = trainer_pb2.ListReleaseMovesRequest(page_size=page_size)
+        async for response in _pages(self._releases.ListReleaseMoves, request):
+            for move in response.moves:
+                yield convert.release_move(move)
+
+    async def check_gate(self, release_id: str, *, timeout: float | None = None) -> Gate:
+        """What the gate says of a release against the live one."""
+        response = await self._releases.CheckGate(trainer_pb2.CheckGateRequest(release_id=release_id), timeout=timeout)
+        return releases.gate(response.gate)
+
+    async def verify_release(self, release_id: str = "", *, timeout: float | None = IMPORT_TIMEOUT) -> Verified:
+        """Hold every replica against a release; "" is the live one."""
+        response = await self._releases.VerifyRelease(trainer_pb2.VerifyReleaseRequest(release_id=release_id), timeout=timeout)
+        checks = tuple(releases.replica_check(check) for check in response.replicas)
+        return Verified(convert.release(response.release), response.verified, checks)
+
+    async def prune_releases(self, keep: int = 0, *, timeout: float | None = IMPORT_TIMEOUT) -> Pruned:
+        """Remove the weights of releases older than the newest `keep`; 0 is the trainer's setting."""
+        return releases.pruned(await self._releases.PruneReleases(trainer_pb2.PruneReleasesRequest(keep=keep), timeout=timeout))
 
 
 async def _pages(method: Callable[[Any], Awaitable[Any]], request: Any) -> AsyncIterator[Any]:

@@ -322,11 +322,4 @@ class Release:
     create_time_ms: int
     validation: RankingMetrics | None  # None for a release that was never measured
     live: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """The release that is live now, and what was live before."""
-
-    release: Release
-    previous_release_id: str
+    retired: bool = False  # its weights have been removed

@@ -645,6 +645,61 @@ class UnloadDecoderVersionResponse(_message.Message):
 Global___UnloadDecoderVersionResponse: _TypeAlias = UnloadDecoderVersionResponse  # noqa: Y015
 
 @_typing.final
+class VerifyDecoderVersionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECODER_VERSION_FIELD_NUMBER: _builtins.int
+    decoder_version: _builtins.str
+    def __init__(
+        self,
+        *,
+        decoder_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoder_version", b"decoder_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyDecoderVersionRequest: _TypeAlias = VerifyDecoderVersionRequest  # noqa: Y015
+
+@_typing.final
+class VerifyDecoderVersionResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECODER_VERSION_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    CATALOGUE_ITEMS_FIELD_NUMBER: _builtins.int
+    OVERLAP_FIELD_NUMBER: _builtins.int
+    decoder_version: _builtins.str
+    digest: _builtins.str
+    """SHA-256 over the version's files as they lie on this replica's disk now; empty for a base version."""
+    items: _builtins.int
+    """Items in the version's index, and in the catalogue."""
+    catalogue_items: _builtins.int
+    overlap: _builtins.float
+    """Share of the sampled rankings' places that exact ranking confirms, 0.0 to 1.0; absent for an empty catalogue."""
+    def __init__(
+        self,
+        *,
+        decoder_version: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        items: _builtins.int = ...,
+        catalogue_items: _builtins.int = ...,
+        overlap: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_overlap", b"_overlap", "overlap", b"overlap"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_overlap", b"_overlap", "catalogue_items", b"catalogue_items", "decoder_version", b"decoder_version", "digest", b"digest", "items", b"items", "overlap", b"overlap"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__overlap: _TypeAlias = _typing.Literal["overlap"]  # noqa: Y015
+    _WhichOneofArgType__overlap: _TypeAlias = _typing.Literal["_overlap", b"_overlap"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__overlap) -> _WhichOneofReturnType__overlap | None: ...
+
+Global___VerifyDecoderVersionResponse: _TypeAlias = VerifyDecoderVersionResponse  # noqa: Y015
+
+@_typing.final
 class ListDecoderVersionsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -79,6 +79,11 @@ class DecoderServiceStub:
                 request_serializer=langptune_dot_v1_dot_decoder__pb2.UnloadDecoderVersionRequest.SerializeToString,
                 response_deserializer=langptune_dot_v1_dot_decoder__pb2.UnloadDecoderVersionResponse.FromString,
                 _registered_method=True)
+        self.VerifyDecoderVersion = channel.unary_unary(
+                '/langptune.v1.DecoderService/VerifyDecoderVersion',
+                request_serializer=langptune_dot_v1_dot_decoder__pb2.VerifyDecoderVersionRequest.SerializeToString,
+                response_deserializer=langptune_dot_v1_dot_decoder__pb2.VerifyDecoderVersionResponse.FromString,
+                _registered_method=True)
         self.ListDecoderVersions = channel.unary_unary(
                 '/langptune.v1.DecoderService/ListDecoderVersions',
                 request_serializer=langptune_dot_v1_dot_decoder__pb2.ListDecoderVersionsRequest.SerializeToString,
@@ -156,6 +161,15 @@ class DecoderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def VerifyDecoderVersion(self, request, context):
+        """What this replica holds of a usable version: its files are read and hashed again, its items counted, and the rankings of some
+        of its own items held against exact ones. NOT_FOUND for a version that is not in memory; FAILED_PRECONDITION when its files are
+        not what was published.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListDecoderVersions(self, request, context):
         """The usable versions.
         """
@@ -210,6 +224,11 @@ def add_DecoderServiceServicer_to_server(servicer, server):
                     servicer.UnloadDecoderVersion,
                     request_deserializer=langptune_dot_v1_dot_decoder__pb2.UnloadDecoderVersionRequest.FromString,
                     response_serializer=langptune_dot_v1_dot_decoder__pb2.UnloadDecoderVersionResponse.SerializeToString,
+            ),
+            'VerifyDecoderVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyDecoderVersion,
+                    request_deserializer=langptune_dot_v1_dot_decoder__pb2.VerifyDecoderVersionRequest.FromString,
+                    response_serializer=langptune_dot_v1_dot_decoder__pb2.VerifyDecoderVersionResponse.SerializeToString,
             ),
             'ListDecoderVersions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDecoderVersions,
@@ -460,6 +479,33 @@ class DecoderService:
             '/langptune.v1.DecoderService/UnloadDecoderVersion',
             langptune_dot_v1_dot_decoder__pb2.UnloadDecoderVersionRequest.SerializeToString,
             langptune_dot_v1_dot_decoder__pb2.UnloadDecoderVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyDecoderVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/langptune.v1.DecoderService/VerifyDecoderVersion',
+            langptune_dot_v1_dot_decoder__pb2.VerifyDecoderVersionRequest.SerializeToString,
+            langptune_dot_v1_dot_decoder__pb2.VerifyDecoderVersionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -59,6 +59,11 @@ class DecoderServiceStub:
     """
     UnloadDecoderVersion: _grpc.UnaryUnaryMultiCallable[_decoder_pb2.UnloadDecoderVersionRequest, _decoder_pb2.UnloadDecoderVersionResponse]
     """Forget a version and its index. Idempotent."""
+    VerifyDecoderVersion: _grpc.UnaryUnaryMultiCallable[_decoder_pb2.VerifyDecoderVersionRequest, _decoder_pb2.VerifyDecoderVersionResponse]
+    """What this replica holds of a usable version: its files are read and hashed again, its items counted, and the rankings of some
+    of its own items held against exact ones. NOT_FOUND for a version that is not in memory; FAILED_PRECONDITION when its files are
+    not what was published.
+    """
     ListDecoderVersions: _grpc.UnaryUnaryMultiCallable[_decoder_pb2.ListDecoderVersionsRequest, _decoder_pb2.ListDecoderVersionsResponse]
     """The usable versions."""
 
@@ -91,6 +96,11 @@ class DecoderServiceAsyncStub(DecoderServiceStub):
     """
     UnloadDecoderVersion: _aio.UnaryUnaryMultiCallable[_decoder_pb2.UnloadDecoderVersionRequest, _decoder_pb2.UnloadDecoderVersionResponse]  # type: ignore[assignment]
     """Forget a version and its index. Idempotent."""
+    VerifyDecoderVersion: _aio.UnaryUnaryMultiCallable[_decoder_pb2.VerifyDecoderVersionRequest, _decoder_pb2.VerifyDecoderVersionResponse]  # type: ignore[assignment]
+    """What this replica holds of a usable version: its files are read and hashed again, its items counted, and the rankings of some
+    of its own items held against exact ones. NOT_FOUND for a version that is not in memory; FAILED_PRECONDITION when its files are
+    not what was published.
+    """
     ListDecoderVersions: _aio.UnaryUnaryMultiCallable[_decoder_pb2.ListDecoderVersionsRequest, _decoder_pb2.ListDecoderVersionsResponse]  # type: ignore[assignment]
     """The usable versions."""
 
@@ -174,6 +184,17 @@ class DecoderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_decoder_pb2.UnloadDecoderVersionResponse, _abc.Awaitable[_decoder_pb2.UnloadDecoderVersionResponse]]:
         """Forget a version and its index. Idempotent."""
+
+    @_abc_1.abstractmethod
+    def VerifyDecoderVersion(
+        self,
+        request: _decoder_pb2.VerifyDecoderVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_decoder_pb2.VerifyDecoderVersionResponse, _abc.Awaitable[_decoder_pb2.VerifyDecoderVersionResponse]]:
+        """What this replica holds of a usable version: its files are read and hashed again, its items counted, and the rankings of some
+        of its own items held against exact ones. NOT_FOUND for a version that is not in memory; FAILED_PRECONDITION when its files are
+        not what was published.
+        """
 
     @_abc_1.abstractmethod
     def ListDecoderVersions(

@@ -389,6 +389,62 @@ class UnloadEncoderVersionResponse(_message.Message):
 Global___UnloadEncoderVersionResponse: _TypeAlias = UnloadEncoderVersionResponse  # noqa: Y015
 
 @_typing.final
+class VerifyEncoderVersionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENCODER_VERSION_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    RESPONSE_TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    encoder_version: _builtins.str
+    @_builtins.property
+    def prompt_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The text to score, in tokens of the version's tokenizer; neither may be empty."""
+
+    @_builtins.property
+    def response_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        encoder_version: _builtins.str = ...,
+        prompt_token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        response_token_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encoder_version", b"encoder_version", "prompt_token_ids", b"prompt_token_ids", "response_token_ids", b"response_token_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyEncoderVersionRequest: _TypeAlias = VerifyEncoderVersionRequest  # noqa: Y015
+
+@_typing.final
+class VerifyEncoderVersionResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENCODER_VERSION_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    LOG_PROB_FIELD_NUMBER: _builtins.int
+    encoder_version: _builtins.str
+    digest: _builtins.str
+    """SHA-256 over the version's files as they lie on this replica's disk now; empty for a base version."""
+    log_prob: _builtins.float
+    """ln pi(response | prompt), nats, summed over the response's tokens."""
+    def __init__(
+        self,
+        *,
+        encoder_version: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        log_prob: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "encoder_version", b"encoder_version", "log_prob", b"log_prob"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyEncoderVersionResponse: _TypeAlias = VerifyEncoderVersionResponse  # noqa: Y015
+
+@_typing.final
 class ListEncoderVersionsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

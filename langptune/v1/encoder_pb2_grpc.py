@@ -59,6 +59,11 @@ class EncoderServiceStub:
                 request_serializer=langptune_dot_v1_dot_encoder__pb2.UnloadEncoderVersionRequest.SerializeToString,
                 response_deserializer=langptune_dot_v1_dot_encoder__pb2.UnloadEncoderVersionResponse.FromString,
                 _registered_method=True)
+        self.VerifyEncoderVersion = channel.unary_unary(
+                '/langptune.v1.EncoderService/VerifyEncoderVersion',
+                request_serializer=langptune_dot_v1_dot_encoder__pb2.VerifyEncoderVersionRequest.SerializeToString,
+                response_deserializer=langptune_dot_v1_dot_encoder__pb2.VerifyEncoderVersionResponse.FromString,
+                _registered_method=True)
         self.ListEncoderVersions = channel.unary_unary(
                 '/langptune.v1.EncoderService/ListEncoderVersions',
                 request_serializer=langptune_dot_v1_dot_encoder__pb2.ListEncoderVersionsRequest.SerializeToString,
@@ -108,6 +113,14 @@ class EncoderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def VerifyEncoderVersion(self, request, context):
+        """What this replica holds of a resident version: its files are read and hashed again, and a text is scored by the weights in
+        memory. NOT_FOUND for a version that is not resident; FAILED_PRECONDITION when its files are not what was published.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListEncoderVersions(self, request, context):
         """The resident versions.
         """
@@ -142,6 +155,11 @@ def add_EncoderServiceServicer_to_server(servicer, server):
                     servicer.UnloadEncoderVersion,
                     request_deserializer=langptune_dot_v1_dot_encoder__pb2.UnloadEncoderVersionRequest.FromString,
                     response_serializer=langptune_dot_v1_dot_encoder__pb2.UnloadEncoderVersionResponse.SerializeToString,
+            ),
+            'VerifyEncoderVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyEncoderVersion,
+                    request_deserializer=langptune_dot_v1_dot_encoder__pb2.VerifyEncoderVersionRequest.FromString,
+                    response_serializer=langptune_dot_v1_dot_encoder__pb2.VerifyEncoderVersionResponse.SerializeToString,
             ),
             'ListEncoderVersions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListEncoderVersions,
@@ -284,6 +302,33 @@ class EncoderService:
             '/langptune.v1.EncoderService/UnloadEncoderVersion',
             langptune_dot_v1_dot_encoder__pb2.UnloadEncoderVersionRequest.SerializeToString,
             langptune_dot_v1_dot_encoder__pb2.UnloadEncoderVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyEncoderVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/langptune.v1.EncoderService/VerifyEncoderVersion',
+            langptune_dot_v1_dot_encoder__pb2.VerifyEncoderVersionRequest.SerializeToString,
+            langptune_dot_v1_dot_encoder__pb2.VerifyEncoderVersionResponse.FromString,
             options,
             channel_credentials,
             insecure,

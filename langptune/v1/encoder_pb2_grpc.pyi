@@ -51,6 +51,10 @@ class EncoderServiceStub:
     """
     UnloadEncoderVersion: _grpc.UnaryUnaryMultiCallable[_encoder_pb2.UnloadEncoderVersionRequest, _encoder_pb2.UnloadEncoderVersionResponse]
     """Forget a resident version once no request uses it. Idempotent."""
+    VerifyEncoderVersion: _grpc.UnaryUnaryMultiCallable[_encoder_pb2.VerifyEncoderVersionRequest, _encoder_pb2.VerifyEncoderVersionResponse]
+    """What this replica holds of a resident version: its files are read and hashed again, and a text is scored by the weights in
+    memory. NOT_FOUND for a version that is not resident; FAILED_PRECONDITION when its files are not what was published.
+    """
     ListEncoderVersions: _grpc.UnaryUnaryMultiCallable[_encoder_pb2.ListEncoderVersionsRequest, _encoder_pb2.ListEncoderVersionsResponse]
     """The resident versions."""
 
@@ -75,6 +79,10 @@ class EncoderServiceAsyncStub(EncoderServiceStub):
     """
     UnloadEncoderVersion: _aio.UnaryUnaryMultiCallable[_encoder_pb2.UnloadEncoderVersionRequest, _encoder_pb2.UnloadEncoderVersionResponse]  # type: ignore[assignment]
     """Forget a resident version once no request uses it. Idempotent."""
+    VerifyEncoderVersion: _aio.UnaryUnaryMultiCallable[_encoder_pb2.VerifyEncoderVersionRequest, _encoder_pb2.VerifyEncoderVersionResponse]  # type: ignore[assignment]
+    """What this replica holds of a resident version: its files are read and hashed again, and a text is scored by the weights in
+    memory. NOT_FOUND for a version that is not resident; FAILED_PRECONDITION when its files are not what was published.
+    """
     ListEncoderVersions: _aio.UnaryUnaryMultiCallable[_encoder_pb2.ListEncoderVersionsRequest, _encoder_pb2.ListEncoderVersionsResponse]  # type: ignore[assignment]
     """The resident versions."""
 
@@ -126,6 +134,16 @@ class EncoderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_encoder_pb2.UnloadEncoderVersionResponse, _abc.Awaitable[_encoder_pb2.UnloadEncoderVersionResponse]]:
         """Forget a resident version once no request uses it. Idempotent."""
+
+    @_abc_1.abstractmethod
+    def VerifyEncoderVersion(
+        self,
+        request: _encoder_pb2.VerifyEncoderVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_encoder_pb2.VerifyEncoderVersionResponse, _abc.Awaitable[_encoder_pb2.VerifyEncoderVersionResponse]]:
+        """What this replica holds of a resident version: its files are read and hashed again, and a text is scored by the weights in
+        memory. NOT_FOUND for a version that is not resident; FAILED_PRECONDITION when its files are not what was published.
+        """
 
     @_abc_1.abstractmethod
     def ListEncoderVersions(

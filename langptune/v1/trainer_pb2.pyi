@@ -71,6 +71,76 @@ JOB_STATE_FAILED: JobState.ValueType  # 4
 JOB_STATE_CANCELLED: JobState.ValueType  # 5
 Global___JobState: _TypeAlias = JobState  # noqa: Y015
 
+class _PublishStep:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PublishStepEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PublishStep.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PUBLISH_STEP_UNSPECIFIED: _PublishStep.ValueType  # 0
+    PUBLISH_STEP_LOAD: _PublishStep.ValueType  # 1
+    """Both versions are being loaded on every replica."""
+    PUBLISH_STEP_VERIFY: _PublishStep.ValueType  # 2
+    """Every replica proves what it has loaded."""
+    PUBLISH_STEP_FLIP: _PublishStep.ValueType  # 3
+    """The pointer moves."""
+    PUBLISH_STEP_DRAIN: _PublishStep.ValueType  # 4
+    """Requests that began under the release before are let finish."""
+    PUBLISH_STEP_RETIRE: _PublishStep.ValueType  # 5
+    """Versions older than the release before are unloaded, and releases over the number to keep lose their weights."""
+    PUBLISH_STEP_DONE: _PublishStep.ValueType  # 6
+    PUBLISH_STEP_FAILED: _PublishStep.ValueType  # 7
+
+class PublishStep(_PublishStep, metaclass=_PublishStepEnumTypeWrapper):
+    """How far a publish is. LOAD -> VERIFY -> FLIP -> DRAIN -> RETIRE -> DONE; up to FLIP the release before is live, from DRAIN on the new
+    one. FAILED is reached before the pointer has moved, never after.
+    """
+
+PUBLISH_STEP_UNSPECIFIED: PublishStep.ValueType  # 0
+PUBLISH_STEP_LOAD: PublishStep.ValueType  # 1
+"""Both versions are being loaded on every replica."""
+PUBLISH_STEP_VERIFY: PublishStep.ValueType  # 2
+"""Every replica proves what it has loaded."""
+PUBLISH_STEP_FLIP: PublishStep.ValueType  # 3
+"""The pointer moves."""
+PUBLISH_STEP_DRAIN: PublishStep.ValueType  # 4
+"""Requests that began under the release before are let finish."""
+PUBLISH_STEP_RETIRE: PublishStep.ValueType  # 5
+"""Versions older than the release before are unloaded, and releases over the number to keep lose their weights."""
+PUBLISH_STEP_DONE: PublishStep.ValueType  # 6
+PUBLISH_STEP_FAILED: PublishStep.ValueType  # 7
+Global___PublishStep: _TypeAlias = PublishStep  # noqa: Y015
+
+class _GateVerdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GateVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GateVerdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GATE_VERDICT_UNSPECIFIED: _GateVerdict.ValueType  # 0
+    GATE_VERDICT_OPEN: _GateVerdict.ValueType  # 1
+    """Not worse than the live release, and its profiles stay readable."""
+    GATE_VERDICT_CLOSED: _GateVerdict.ValueType  # 2
+    """Worse, or less readable; publishing needs an override."""
+    GATE_VERDICT_UNKNOWN: _GateVerdict.ValueType  # 3
+    """It cannot be compared with the live release; publishing needs an override."""
+    GATE_VERDICT_EXEMPT: _GateVerdict.ValueType  # 4
+    """It has been live before: the gate does not ask."""
+
+class GateVerdict(_GateVerdict, metaclass=_GateVerdictEnumTypeWrapper):
+    """Whether the gate lets a release through."""
+
+GATE_VERDICT_UNSPECIFIED: GateVerdict.ValueType  # 0
+GATE_VERDICT_OPEN: GateVerdict.ValueType  # 1
+"""Not worse than the live release, and its profiles stay readable."""
+GATE_VERDICT_CLOSED: GateVerdict.ValueType  # 2
+"""Worse, or less readable; publishing needs an override."""
+GATE_VERDICT_UNKNOWN: GateVerdict.ValueType  # 3
+"""It cannot be compared with the live release; publishing needs an override."""
+GATE_VERDICT_EXEMPT: GateVerdict.ValueType  # 4
+"""It has been live before: the gate does not ask."""
+Global___GateVerdict: _TypeAlias = GateVerdict  # noqa: Y015
+
 @_typing.final
 class TrainingSpec(_message.Message):
     """What to train, on what, and how. Zero or absent means the preset's value."""
@@ -763,6 +833,7 @@ class Release(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     VALIDATION_FIELD_NUMBER: _builtins.int
     LIVE_FIELD_NUMBER: _builtins.int
+    RETIRED_FIELD_NUMBER: _builtins.int
     release_id: _builtins.str
     encoder_version: _builtins.str
     decoder_version: _builtins.str
@@ -772,6 +843,8 @@ class Release(_message.Message):
     """The job that made it; empty for the first."""
     live: _builtins.bool
     """True for the one release that answers users now."""
+    retired: _builtins.bool
+    """Its weights have been removed (PruneReleases): it can be looked at, never published."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -789,14 +862,269 @@ class Release(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         validation: _common_pb2.RankingMetrics | None = ...,
         live: _builtins.bool = ...,
+        retired: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "validation", b"validation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "decoder_version", b"decoder_version", "encoder_version", b"encoder_version", "job_id", b"job_id", "live", b"live", "parent_release_id", b"parent_release_id", "release_id", b"release_id", "validation", b"validation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "decoder_version", b"decoder_version", "encoder_version", b"encoder_version", "job_id", b"job_id", "live", b"live", "parent_release_id", b"parent_release_id", "release_id", b"release_id", "retired", b"retired", "validation", b"validation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Release: _TypeAlias = Release  # noqa: Y015
+
+@_typing.final
+class Publish(_message.Message):
+    """The record of one publish (or rollback), kept from its first to its last step."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUBLISH_ID_FIELD_NUMBER: _builtins.int
+    RELEASE_ID_FIELD_NUMBER: _builtins.int
+    PREVIOUS_RELEASE_ID_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    OVERRIDE_REASON_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    STEP_TIME_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    publish_id: _builtins.str
+    release_id: _builtins.str
+    previous_release_id: _builtins.str
+    """What was live when it began."""
+    step: Global___PublishStep.ValueType
+    actor: _builtins.str
+    """Who asked, as they named themselves."""
+    reason: _builtins.str
+    override_reason: _builtins.str
+    """Why the gate was overridden; empty when it was not."""
+    verdict: Global___GateVerdict.ValueType
+    """What the gate said."""
+    error: _builtins.str
+    """Why it failed, in a sentence; empty otherwise."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def step_time(self) -> _timestamp_pb2.Timestamp:
+        """When the step in hand began."""
+
+    def __init__(
+        self,
+        *,
+        publish_id: _builtins.str = ...,
+        release_id: _builtins.str = ...,
+        previous_release_id: _builtins.str = ...,
+        step: Global___PublishStep.ValueType = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        override_reason: _builtins.str = ...,
+        verdict: Global___GateVerdict.ValueType = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        step_time: _timestamp_pb2.Timestamp | None = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time", "step_time", b"step_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "error", b"error", "override_reason", b"override_reason", "previous_release_id", b"previous_release_id", "publish_id", b"publish_id", "reason", b"reason", "release_id", b"release_id", "start_time", b"start_time", "step", b"step", "step_time", b"step_time", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Publish: _TypeAlias = Publish  # noqa: Y015
+
+@_typing.final
+class ReleaseMove(_message.Message):
+    """The pointer moved."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_ID_FIELD_NUMBER: _builtins.int
+    PREVIOUS_RELEASE_ID_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    OVERRIDE_REASON_FIELD_NUMBER: _builtins.int
+    VALIDATION_FIELD_NUMBER: _builtins.int
+    release_id: _builtins.str
+    previous_release_id: _builtins.str
+    actor: _builtins.str
+    reason: _builtins.str
+    override_reason: _builtins.str
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def validation(self) -> _common_pb2.RankingMetrics:
+        """Of the release that became live; absent for one that was never measured."""
+
+    def __init__(
+        self,
+        *,
+        release_id: _builtins.str = ...,
+        previous_release_id: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        override_reason: _builtins.str = ...,
+        validation: _common_pb2.RankingMetrics | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time", "validation", b"validation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "override_reason", b"override_reason", "previous_release_id", b"previous_release_id", "reason", b"reason", "release_id", b"release_id", "time", b"time", "validation", b"validation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseMove: _TypeAlias = ReleaseMove  # noqa: Y015
+
+@_typing.final
+class Gate(_message.Message):
+    """The candidate held against the live release. Each number is defined in docs/metrics.md."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERDICT_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
+    LIVE_RELEASE_ID_FIELD_NUMBER: _builtins.int
+    USERS_FIELD_NUMBER: _builtins.int
+    LIVE_NDCG_FIELD_NUMBER: _builtins.int
+    CANDIDATE_NDCG_FIELD_NUMBER: _builtins.int
+    P_WORSE_FIELD_NUMBER: _builtins.int
+    LIVE_READABILITY_FIELD_NUMBER: _builtins.int
+    CANDIDATE_READABILITY_FIELD_NUMBER: _builtins.int
+    verdict: Global___GateVerdict.ValueType
+    live_release_id: _builtins.str
+    users: _builtins.int
+    """Users that both were measured on."""
+    live_ndcg: _builtins.float
+    candidate_ndcg: _builtins.float
+    p_worse: _builtins.float
+    """One-sided paired t-test: how probable a difference this bad is if the candidate is not worse."""
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """A sentence for each thing that speaks against the candidate, or that could not be found out."""
+
+    @_builtins.property
+    def live_readability(self) -> Global___ReadabilityMetrics:
+        """Absent where histories stand for profiles."""
+
+    @_builtins.property
+    def candidate_readability(self) -> Global___ReadabilityMetrics: ...
+    def __init__(
+        self,
+        *,
+        verdict: Global___GateVerdict.ValueType = ...,
+        reasons: _abc.Iterable[_builtins.str] | None = ...,
+        live_release_id: _builtins.str = ...,
+        users: _builtins.int = ...,
+        live_ndcg: _builtins.float = ...,
+        candidate_ndcg: _builtins.float = ...,
+        p_worse: _builtins.float = ...,
+        live_readability: Global___ReadabilityMetrics | None = ...,
+        candidate_readability: Global___ReadabilityMetrics | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["candidate_readability", b"candidate_readability", "live_readability", b"live_readability"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate_ndcg", b"candidate_ndcg", "candidate_readability", b"candidate_readability", "live_ndcg", b"live_ndcg", "live_readability", b"live_readability", "live_release_id", b"live_release_id", "p_worse", b"p_worse", "reasons", b"reasons", "users", b"users", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Gate: _TypeAlias = Gate  # noqa: Y015
+
+@_typing.final
+class ReadabilityMetrics(_message.Message):
+    """Means over the profiles of the validation users."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TERMINATED_FIELD_NUMBER: _builtins.int
+    WORDS_FIELD_NUMBER: _builtins.int
+    DISTINCT_2_FIELD_NUMBER: _builtins.int
+    WORDLIKE_FIELD_NUMBER: _builtins.int
+    terminated: _builtins.float
+    words: _builtins.float
+    distinct_2: _builtins.float
+    wordlike: _builtins.float
+    def __init__(
+        self,
+        *,
+        terminated: _builtins.float = ...,
+        words: _builtins.float = ...,
+        distinct_2: _builtins.float = ...,
+        wordlike: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["distinct_2", b"distinct_2", "terminated", b"terminated", "wordlike", b"wordlike", "words", b"words"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadabilityMetrics: _TypeAlias = ReadabilityMetrics  # noqa: Y015
+
+@_typing.final
+class ReplicaCheck(_message.Message):
+    """One replica of encoder or decoder, and whether it holds what was published."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    GOLDEN_LOG_PROB_FIELD_NUMBER: _builtins.int
+    EXPECTED_LOG_PROB_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    OVERLAP_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """"encoder" or "decoder"."""
+    address: _builtins.str
+    """host:port."""
+    version: _builtins.str
+    """The version that was checked."""
+    digest: _builtins.str
+    """SHA-256 over the version's files as the replica has them; empty for a base version, whose model lies elsewhere."""
+    golden_log_prob: _builtins.float
+    """Log-prob of the golden response, nats. Encoder only."""
+    expected_log_prob: _builtins.float
+    """What the manifest says that it must be; absent for a base version, of which no job has computed it."""
+    items: _builtins.int
+    """Items in the version's index. Decoder only."""
+    overlap: _builtins.float
+    """Share of the sampled rankings' places that exact ranking confirms, 0.0 to 1.0; absent for an empty catalogue. Decoder only."""
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """A sentence for each thing that is wrong; none when the replica is as it should be."""
+
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        address: _builtins.str = ...,
+        version: _builtins.str = ...,
+        problems: _abc.Iterable[_builtins.str] | None = ...,
+        digest: _builtins.str = ...,
+        golden_log_prob: _builtins.float | None = ...,
+        expected_log_prob: _builtins.float | None = ...,
+        items: _builtins.int = ...,
+        overlap: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_log_prob", b"_expected_log_prob", "_golden_log_prob", b"_golden_log_prob", "_overlap", b"_overlap", "expected_log_prob", b"expected_log_prob", "golden_log_prob", b"golden_log_prob", "overlap", b"overlap"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_log_prob", b"_expected_log_prob", "_golden_log_prob", b"_golden_log_prob", "_overlap", b"_overlap", "address", b"address", "digest", b"digest", "expected_log_prob", b"expected_log_prob", "golden_log_prob", b"golden_log_prob", "items", b"items", "kind", b"kind", "overlap", b"overlap", "problems", b"problems", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_log_prob: _TypeAlias = _typing.Literal["expected_log_prob"]  # noqa: Y015
+    _WhichOneofArgType__expected_log_prob: _TypeAlias = _typing.Literal["_expected_log_prob", b"_expected_log_prob"]  # noqa: Y015
+    _WhichOneofReturnType__golden_log_prob: _TypeAlias = _typing.Literal["golden_log_prob"]  # noqa: Y015
+    _WhichOneofArgType__golden_log_prob: _TypeAlias = _typing.Literal["_golden_log_prob", b"_golden_log_prob"]  # noqa: Y015
+    _WhichOneofReturnType__overlap: _TypeAlias = _typing.Literal["overlap"]  # noqa: Y015
+    _WhichOneofArgType__overlap: _TypeAlias = _typing.Literal["_overlap", b"_overlap"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_log_prob) -> _WhichOneofReturnType__expected_log_prob | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__golden_log_prob) -> _WhichOneofReturnType__golden_log_prob | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__overlap) -> _WhichOneofReturnType__overlap | None: ...
+
+Global___ReplicaCheck: _TypeAlias = ReplicaCheck  # noqa: Y015
 
 @_typing.final
 class GetReleaseRequest(_message.Message):
@@ -925,21 +1253,29 @@ class PublishReleaseRequest(_message.Message):
     RELEASE_ID_FIELD_NUMBER: _builtins.int
     EXPECTED_LIVE_RELEASE_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    OVERRIDE_REASON_FIELD_NUMBER: _builtins.int
     release_id: _builtins.str
     expected_live_release_id: _builtins.str
     """The release that the caller believes to be live; empty skips the check."""
     reason: _builtins.str
-    """Who and why, for the record; at most 1,000 characters."""
+    """Why, for the record; at most 1,000 characters."""
+    actor: _builtins.str
+    """Who, for the record; at most 128 characters."""
+    override_reason: _builtins.str
+    """Publishes a candidate that the gate refuses, and says why, for the record; at most 1,000 characters."""
     def __init__(
         self,
         *,
         release_id: _builtins.str = ...,
         expected_live_release_id: _builtins.str = ...,
         reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        override_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_live_release_id", b"expected_live_release_id", "reason", b"reason", "release_id", b"release_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "expected_live_release_id", b"expected_live_release_id", "override_reason", b"override_reason", "reason", b"reason", "release_id", b"release_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -951,19 +1287,23 @@ class PublishReleaseResponse(_message.Message):
 
     RELEASE_FIELD_NUMBER: _builtins.int
     PREVIOUS_RELEASE_ID_FIELD_NUMBER: _builtins.int
+    PUBLISH_FIELD_NUMBER: _builtins.int
     previous_release_id: _builtins.str
     """What was live before."""
     @_builtins.property
     def release(self) -> Global___Release: ...
+    @_builtins.property
+    def publish(self) -> Global___Publish: ...
     def __init__(
         self,
         *,
         release: Global___Release | None = ...,
         previous_release_id: _builtins.str = ...,
+        publish: Global___Publish | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["release", b"release"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["publish", b"publish", "release", b"release"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["previous_release_id", b"previous_release_id", "release", b"release"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["previous_release_id", b"previous_release_id", "publish", b"publish", "release", b"release"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -974,15 +1314,18 @@ class RollbackReleaseRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
+    actor: _builtins.str
     def __init__(
         self,
         *,
         reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -994,22 +1337,246 @@ class RollbackReleaseResponse(_message.Message):
 
     RELEASE_FIELD_NUMBER: _builtins.int
     PREVIOUS_RELEASE_ID_FIELD_NUMBER: _builtins.int
+    PUBLISH_FIELD_NUMBER: _builtins.int
     previous_release_id: _builtins.str
     """What was live before."""
     @_builtins.property
     def release(self) -> Global___Release:
         """What is live now."""
 
+    @_builtins.property
+    def publish(self) -> Global___Publish: ...
     def __init__(
         self,
         *,
         release: Global___Release | None = ...,
         previous_release_id: _builtins.str = ...,
+        publish: Global___Publish | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["release", b"release"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["publish", b"publish", "release", b"release"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["previous_release_id", b"previous_release_id", "release", b"release"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["previous_release_id", b"previous_release_id", "publish", b"publish", "release", b"release"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RollbackReleaseResponse: _TypeAlias = RollbackReleaseResponse  # noqa: Y015
+
+@_typing.final
+class GetPublishRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPublishRequest: _TypeAlias = GetPublishRequest  # noqa: Y015
+
+@_typing.final
+class GetPublishResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUBLISH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def publish(self) -> Global___Publish: ...
+    def __init__(
+        self,
+        *,
+        publish: Global___Publish | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["publish", b"publish"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["publish", b"publish"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPublishResponse: _TypeAlias = GetPublishResponse  # noqa: Y015
+
+@_typing.final
+class ListReleaseMovesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """1 to 100; 0 means 20."""
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReleaseMovesRequest: _TypeAlias = ListReleaseMovesRequest  # noqa: Y015
+
+@_typing.final
+class ListReleaseMovesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOVES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def moves(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReleaseMove]: ...
+    def __init__(
+        self,
+        *,
+        moves: _abc.Iterable[Global___ReleaseMove] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["moves", b"moves", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReleaseMovesResponse: _TypeAlias = ListReleaseMovesResponse  # noqa: Y015
+
+@_typing.final
+class CheckGateRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_ID_FIELD_NUMBER: _builtins.int
+    release_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        release_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["release_id", b"release_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckGateRequest: _TypeAlias = CheckGateRequest  # noqa: Y015
+
+@_typing.final
+class CheckGateResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GATE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def gate(self) -> Global___Gate: ...
+    def __init__(
+        self,
+        *,
+        gate: Global___Gate | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gate", b"gate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gate", b"gate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckGateResponse: _TypeAlias = CheckGateResponse  # noqa: Y015
+
+@_typing.final
+class VerifyReleaseRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_ID_FIELD_NUMBER: _builtins.int
+    release_id: _builtins.str
+    """Empty is the live one."""
+    def __init__(
+        self,
+        *,
+        release_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["release_id", b"release_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyReleaseRequest: _TypeAlias = VerifyReleaseRequest  # noqa: Y015
+
+@_typing.final
+class VerifyReleaseResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_FIELD_NUMBER: _builtins.int
+    VERIFIED_FIELD_NUMBER: _builtins.int
+    REPLICAS_FIELD_NUMBER: _builtins.int
+    verified: _builtins.bool
+    """True when no replica has a problem."""
+    @_builtins.property
+    def release(self) -> Global___Release: ...
+    @_builtins.property
+    def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplicaCheck]: ...
+    def __init__(
+        self,
+        *,
+        release: Global___Release | None = ...,
+        verified: _builtins.bool = ...,
+        replicas: _abc.Iterable[Global___ReplicaCheck] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["release", b"release"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["release", b"release", "replicas", b"replicas", "verified", b"verified"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyReleaseResponse: _TypeAlias = VerifyReleaseResponse  # noqa: Y015
+
+@_typing.final
+class PruneReleasesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEEP_FIELD_NUMBER: _builtins.int
+    keep: _builtins.int
+    """Newest releases that keep their weights; 0 is the trainer's setting."""
+    def __init__(
+        self,
+        *,
+        keep: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep", b"keep"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PruneReleasesRequest: _TypeAlias = PruneReleasesRequest  # noqa: Y015
+
+@_typing.final
+class PruneReleasesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_IDS_FIELD_NUMBER: _builtins.int
+    ENCODER_VERSIONS_FIELD_NUMBER: _builtins.int
+    DECODER_VERSIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def release_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Releases that were retired."""
+
+    @_builtins.property
+    def encoder_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Versions that were removed from the weights store."""
+
+    @_builtins.property
+    def decoder_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        release_ids: _abc.Iterable[_builtins.str] | None = ...,
+        encoder_versions: _abc.Iterable[_builtins.str] | None = ...,
+        decoder_versions: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoder_versions", b"decoder_versions", "encoder_versions", b"encoder_versions", "release_ids", b"release_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PruneReleasesResponse: _TypeAlias = PruneReleasesResponse  # noqa: Y015

@@ -356,6 +356,31 @@ class ReleaseServiceStub:
                 request_serializer=langptune_dot_v1_dot_trainer__pb2.RollbackReleaseRequest.SerializeToString,
                 response_deserializer=langptune_dot_v1_dot_trainer__pb2.RollbackReleaseResponse.FromString,
                 _registered_method=True)
+        self.GetPublish = channel.unary_unary(
+                '/langptune.v1.ReleaseService/GetPublish',
+                request_serializer=langptune_dot_v1_dot_trainer__pb2.GetPublishRequest.SerializeToString,
+                response_deserializer=langptune_dot_v1_dot_trainer__pb2.GetPublishResponse.FromString,
+                _registered_method=True)
+        self.ListReleaseMoves = channel.unary_unary(
+                '/langptune.v1.ReleaseService/ListReleaseMoves',
+                request_serializer=langptune_dot_v1_dot_trainer__pb2.ListReleaseMovesRequest.SerializeToString,
+                response_deserializer=langptune_dot_v1_dot_trainer__pb2.ListReleaseMovesResponse.FromString,
+                _registered_method=True)
+        self.CheckGate = channel.unary_unary(
+                '/langptune.v1.ReleaseService/CheckGate',
+                request_serializer=langptune_dot_v1_dot_trainer__pb2.CheckGateRequest.SerializeToString,
+                response_deserializer=langptune_dot_v1_dot_trainer__pb2.CheckGateResponse.FromString,
+                _registered_method=True)
+        self.VerifyRelease = channel.unary_unary(
+                '/langptune.v1.ReleaseService/VerifyRelease',
+                request_serializer=langptune_dot_v1_dot_trainer__pb2.VerifyReleaseRequest.SerializeToString,
+                response_deserializer=langptune_dot_v1_dot_trainer__pb2.VerifyReleaseResponse.FromString,
+                _registered_method=True)
+        self.PruneReleases = channel.unary_unary(
+                '/langptune.v1.ReleaseService/PruneReleases',
+                request_serializer=langptune_dot_v1_dot_trainer__pb2.PruneReleasesRequest.SerializeToString,
+                response_deserializer=langptune_dot_v1_dot_trainer__pb2.PruneReleasesResponse.FromString,
+                _registered_method=True)
 
 
 class ReleaseServiceServicer:
@@ -382,8 +407,13 @@ class ReleaseServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PublishRelease(self, request, context):
-        """Load both versions of a release on both sides, then make it live: one pointer moves. ABORTED when another release than
-        `expected_live_release_id` is live by then. Publishing the live release again changes nothing.
+        """Make a release live: load both versions on every replica, verify them, move the one pointer, and afterwards drain and retire
+        what is older than the release before. Returns when the pointer has moved; GetPublish tells of the rest. A caller that leaves
+        does not end it, and a publish that a crash has cut off is finished by the trainer's next start, or by the same call again.
+        Publishing the live release again changes nothing.
+        ABORTED when another release than `expected_live_release_id` is live by then. FAILED_PRECONDITION: GATE_CLOSED when the gate
+        refuses the candidate (metadata `verdict`), PUBLISH_IN_PROGRESS for another publish, RELEASE_RETIRED when its weights are gone,
+        VERIFICATION_FAILED when a replica does not hold what was published.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -391,6 +421,43 @@ class ReleaseServiceServicer:
 
     def RollbackRelease(self, request, context):
         """Publish the release that was live before this one. Rolling back twice comes back; FAILED_PRECONDITION when there was none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPublish(self, request, context):
+        """The publish that runs, else the last one. NOT_FOUND before the first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListReleaseMoves(self, request, context):
+        """Every move of the pointer, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckGate(self, request, context):
+        """What the gate says of a release against the live one, and why.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifyRelease(self, request, context):
+        """Prove what is deployed: every replica of encoder and decoder reads the release's files again, scores the golden prompt or ranks
+        a sample, and is held against the manifests. Loads nothing that is not loaded; UNAVAILABLE when a replica cannot be reached.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PruneReleases(self, request, context):
+        """Remove the weights of releases that are older than the newest `keep`, and versions that no release and no open job names.
+        Never those of the live release, of the one before it, or of an open job. The releases stay in the list as retired.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -423,6 +490,31 @@ def add_ReleaseServiceServicer_to_server(servicer, server):
                     servicer.RollbackRelease,
                     request_deserializer=langptune_dot_v1_dot_trainer__pb2.RollbackReleaseRequest.FromString,
                     response_serializer=langptune_dot_v1_dot_trainer__pb2.RollbackReleaseResponse.SerializeToString,
+            ),
+            'GetPublish': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPublish,
+                    request_deserializer=langptune_dot_v1_dot_trainer__pb2.GetPublishRequest.FromString,
+                    response_serializer=langptune_dot_v1_dot_trainer__pb2.GetPublishResponse.SerializeToString,
+            ),
+            'ListReleaseMoves': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListReleaseMoves,
+                    request_deserializer=langptune_dot_v1_dot_trainer__pb2.ListReleaseMovesRequest.FromString,
+                    response_serializer=langptune_dot_v1_dot_trainer__pb2.ListReleaseMovesResponse.SerializeToString,
+            ),
+            'CheckGate': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckGate,
+                    request_deserializer=langptune_dot_v1_dot_trainer__pb2.CheckGateRequest.FromString,
+                    response_serializer=langptune_dot_v1_dot_trainer__pb2.CheckGateResponse.SerializeToString,
+            ),
+            'VerifyRelease': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyRelease,
+                    request_deserializer=langptune_dot_v1_dot_trainer__pb2.VerifyReleaseRequest.FromString,
+                    response_serializer=langptune_dot_v1_dot_trainer__pb2.VerifyReleaseResponse.SerializeToString,
+            ),
+            'PruneReleases': grpc.unary_unary_rpc_method_handler(
+                    servicer.PruneReleases,
+                    request_deserializer=langptune_dot_v1_dot_trainer__pb2.PruneReleasesRequest.FromString,
+                    response_serializer=langptune_dot_v1_dot_trainer__pb2.PruneReleasesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -560,6 +652,141 @@ class ReleaseService:
             '/langptune.v1.ReleaseService/RollbackRelease',
             langptune_dot_v1_dot_trainer__pb2.RollbackReleaseRequest.SerializeToString,
             langptune_dot_v1_dot_trainer__pb2.RollbackReleaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPublish(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/langptune.v1.ReleaseService/GetPublish',
+            langptune_dot_v1_dot_trainer__pb2.GetPublishRequest.SerializeToString,
+            langptune_dot_v1_dot_trainer__pb2.GetPublishResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReleaseMoves(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/langptune.v1.ReleaseService/ListReleaseMoves',
+            langptune_dot_v1_dot_trainer__pb2.ListReleaseMovesRequest.SerializeToString,
+            langptune_dot_v1_dot_trainer__pb2.ListReleaseMovesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckGate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/langptune.v1.ReleaseService/CheckGate',
+            langptune_dot_v1_dot_trainer__pb2.CheckGateRequest.SerializeToString,
+            langptune_dot_v1_dot_trainer__pb2.CheckGateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyRelease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/langptune.v1.ReleaseService/VerifyRelease',
+            langptune_dot_v1_dot_trainer__pb2.VerifyReleaseRequest.SerializeToString,
+            langptune_dot_v1_dot_trainer__pb2.VerifyReleaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PruneReleases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/langptune.v1.ReleaseService/PruneReleases',
+            langptune_dot_v1_dot_trainer__pb2.PruneReleasesRequest.SerializeToString,
+            langptune_dot_v1_dot_trainer__pb2.PruneReleasesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -148,11 +148,30 @@ class ReleaseServiceStub:
     ListReleases: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.ListReleasesRequest, _trainer_pb2.ListReleasesResponse]
     """Newest first."""
     PublishRelease: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.PublishReleaseRequest, _trainer_pb2.PublishReleaseResponse]
-    """Load both versions of a release on both sides, then make it live: one pointer moves. ABORTED when another release than
-    `expected_live_release_id` is live by then. Publishing the live release again changes nothing.
+    """Make a release live: load both versions on every replica, verify them, move the one pointer, and afterwards drain and retire
+    what is older than the release before. Returns when the pointer has moved; GetPublish tells of the rest. A caller that leaves
+    does not end it, and a publish that a crash has cut off is finished by the trainer's next start, or by the same call again.
+    Publishing the live release again changes nothing.
+    ABORTED when another release than `expected_live_release_id` is live by then. FAILED_PRECONDITION: GATE_CLOSED when the gate
+    refuses the candidate (metadata `verdict`), PUBLISH_IN_PROGRESS for another publish, RELEASE_RETIRED when its weights are gone,
+    VERIFICATION_FAILED when a replica does not hold what was published.
     """
     RollbackRelease: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.RollbackReleaseRequest, _trainer_pb2.RollbackReleaseResponse]
     """Publish the release that was live before this one. Rolling back twice comes back; FAILED_PRECONDITION when there was none."""
+    GetPublish: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.GetPublishRequest, _trainer_pb2.GetPublishResponse]
+    """The publish that runs, else the last one. NOT_FOUND before the first."""
+    ListReleaseMoves: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.ListReleaseMovesRequest, _trainer_pb2.ListReleaseMovesResponse]
+    """Every move of the pointer, newest first."""
+    CheckGate: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.CheckGateRequest, _trainer_pb2.CheckGateResponse]
+    """What the gate says of a release against the live one, and why."""
+    VerifyRelease: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.VerifyReleaseRequest, _trainer_pb2.VerifyReleaseResponse]
+    """Prove what is deployed: every replica of encoder and decoder reads the release's files again, scores the golden prompt or ranks
+    a sample, and is held against the manifests. Loads nothing that is not loaded; UNAVAILABLE when a replica cannot be reached.
+    """
+    PruneReleases: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.PruneReleasesRequest, _trainer_pb2.PruneReleasesResponse]
+    """Remove the weights of releases that are older than the newest `keep`, and versions that no release and no open job names.
+    Never those of the live release, of the one before it, or of an open job. The releases stay in the list as retired.
+    """
 
 @_typing.type_check_only
 class ReleaseServiceAsyncStub(ReleaseServiceStub):
@@ -163,11 +182,30 @@ class ReleaseServiceAsyncStub(ReleaseServiceStub):
     ListReleases: _aio.UnaryUnaryMultiCallable[_trainer_pb2.ListReleasesRequest, _trainer_pb2.ListReleasesResponse]  # type: ignore[assignment]
     """Newest first."""
     PublishRelease: _aio.UnaryUnaryMultiCallable[_trainer_pb2.PublishReleaseRequest, _trainer_pb2.PublishReleaseResponse]  # type: ignore[assignment]
-    """Load both versions of a release on both sides, then make it live: one pointer moves. ABORTED when another release than
-    `expected_live_release_id` is live by then. Publishing the live release again changes nothing.
+    """Make a release live: load both versions on every replica, verify them, move the one pointer, and afterwards drain and retire
+    what is older than the release before. Returns when the pointer has moved; GetPublish tells of the rest. A caller that leaves
+    does not end it, and a publish that a crash has cut off is finished by the trainer's next start, or by the same call again.
+    Publishing the live release again changes nothing.
+    ABORTED when another release than `expected_live_release_id` is live by then. FAILED_PRECONDITION: GATE_CLOSED when the gate
+    refuses the candidate (metadata `verdict`), PUBLISH_IN_PROGRESS for another publish, RELEASE_RETIRED when its weights are gone,
+    VERIFICATION_FAILED when a replica does not hold what was published.
     """
     RollbackRelease: _aio.UnaryUnaryMultiCallable[_trainer_pb2.RollbackReleaseRequest, _trainer_pb2.RollbackReleaseResponse]  # type: ignore[assignment]
     """Publish the release that was live before this one. Rolling back twice comes back; FAILED_PRECONDITION when there was none."""
+    GetPublish: _aio.UnaryUnaryMultiCallable[_trainer_pb2.GetPublishRequest, _trainer_pb2.GetPublishResponse]  # type: ignore[assignment]
+    """The publish that runs, else the last one. NOT_FOUND before the first."""
+    ListReleaseMoves: _aio.UnaryUnaryMultiCallable[_trainer_pb2.ListReleaseMovesRequest, _trainer_pb2.ListReleaseMovesResponse]  # type: ignore[assignment]
+    """Every move of the pointer, newest first."""
+    CheckGate: _aio.UnaryUnaryMultiCallable[_trainer_pb2.CheckGateRequest, _trainer_pb2.CheckGateResponse]  # type: ignore[assignment]
+    """What the gate says of a release against the live one, and why."""
+    VerifyRelease: _aio.UnaryUnaryMultiCallable[_trainer_pb2.VerifyReleaseRequest, _trainer_pb2.VerifyReleaseResponse]  # type: ignore[assignment]
+    """Prove what is deployed: every replica of encoder and decoder reads the release's files again, scores the golden prompt or ranks
+    a sample, and is held against the manifests. Loads nothing that is not loaded; UNAVAILABLE when a replica cannot be reached.
+    """
+    PruneReleases: _aio.UnaryUnaryMultiCallable[_trainer_pb2.PruneReleasesRequest, _trainer_pb2.PruneReleasesResponse]  # type: ignore[assignment]
+    """Remove the weights of releases that are older than the newest `keep`, and versions that no release and no open job names.
+    Never those of the live release, of the one before it, or of an open job. The releases stay in the list as retired.
+    """
 
 class ReleaseServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -199,8 +237,13 @@ class ReleaseServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _trainer_pb2.PublishReleaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_trainer_pb2.PublishReleaseResponse, _abc.Awaitable[_trainer_pb2.PublishReleaseResponse]]:
-        """Load both versions of a release on both sides, then make it live: one pointer moves. ABORTED when another release than
-        `expected_live_release_id` is live by then. Publishing the live release again changes nothing.
+        """Make a release live: load both versions on every replica, verify them, move the one pointer, and afterwards drain and retire
+        what is older than the release before. Returns when the pointer has moved; GetPublish tells of the rest. A caller that leaves
+        does not end it, and a publish that a crash has cut off is finished by the trainer's next start, or by the same call again.
+        Publishing the live release again changes nothing.
+        ABORTED when another release than `expected_live_release_id` is live by then. FAILED_PRECONDITION: GATE_CLOSED when the gate
+        refuses the candidate (metadata `verdict`), PUBLISH_IN_PROGRESS for another publish, RELEASE_RETIRED when its weights are gone,
+        VERIFICATION_FAILED when a replica does not hold what was published.
         """
 
     @_abc_1.abstractmethod
@@ -210,5 +253,49 @@ class ReleaseServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_trainer_pb2.RollbackReleaseResponse, _abc.Awaitable[_trainer_pb2.RollbackReleaseResponse]]:
         """Publish the release that was live before this one. Rolling back twice comes back; FAILED_PRECONDITION when there was none."""
+
+    @_abc_1.abstractmethod
+    def GetPublish(
+        self,
+        request: _trainer_pb2.GetPublishRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trainer_pb2.GetPublishResponse, _abc.Awaitable[_trainer_pb2.GetPublishResponse]]:
+        """The publish that runs, else the last one. NOT_FOUND before the first."""
+
+    @_abc_1.abstractmethod
+    def ListReleaseMoves(
+        self,
+        request: _trainer_pb2.ListReleaseMovesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trainer_pb2.ListReleaseMovesResponse, _abc.Awaitable[_trainer_pb2.ListReleaseMovesResponse]]:
+        """Every move of the pointer, newest first."""
+
+    @_abc_1.abstractmethod
+    def CheckGate(
+        self,
+        request: _trainer_pb2.CheckGateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trainer_pb2.CheckGateResponse, _abc.Awaitable[_trainer_pb2.CheckGateResponse]]:
+        """What the gate says of a release against the live one, and why."""
+
+    @_abc_1.abstractmethod
+    def VerifyRelease(
+        self,
+        request: _trainer_pb2.VerifyReleaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trainer_pb2.VerifyReleaseResponse, _abc.Awaitable[_trainer_pb2.VerifyReleaseResponse]]:
+        """Prove what is deployed: every replica of encoder and decoder reads the release's files again, scores the golden prompt or ranks
+        a sample, and is held against the manifests. Loads nothing that is not loaded; UNAVAILABLE when a replica cannot be reached.
+        """
+
+    @_abc_1.abstractmethod
+    def PruneReleases(
+        self,
+        request: _trainer_pb2.PruneReleasesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trainer_pb2.PruneReleasesResponse, _abc.Awaitable[_trainer_pb2.PruneReleasesResponse]]:
+        """Remove the weights of releases that are older than the newest `keep`, and versions that no release and no open job names.
+        Never those of the live release, of the one before it, or of an open job. The releases stay in the list as retired.
+        """
 
 def add_ReleaseServiceServicer_to_server(servicer: ReleaseServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -44,7 +44,9 @@ class DecoderService:
         versions = VersionPool(settings, store, self._engine, catalogue)
         self._decoder = Decoder(catalogue, versions, refuse_long=settings.embedder_over_length == "drop")
         async with self._decoder.versions.use(base.version):
-            decoder_pb2_grpc.add_DecoderServiceServicer_to_server(DecoderServicer(self._decoder, fields, base.version), server)
+            decoder_pb2_grpc.add_DecoderServiceServicer_to_server(
+                DecoderServicer(self._decoder, fields, store, base.version), server
+            )
 
     async def stop(self) -> None:
         if self._decoder is not None:

@@ -10,6 +10,7 @@ import grpc
 from langptune.convert import check_id, check_number, check_range, check_text, history_from_proto, item_to_proto
 from langptune.text import sentences
 from langptune.v1 import common_pb2, decoder_pb2
+from langptune.weights import WeightsStore
 from services.decoder.catalogue_servicer import MAX_ITEMS, CatalogueServicer
 from services.decoder.decoder import Decoder, Query, TargetRanks
 from services.decoder.filters import FilterFields
@@ -30,9 +31,9 @@ _MAX_CUTOFF = (1 << 31) - 1
 class DecoderServicer(CatalogueServicer, VersionServicer):
     """One method per RPC; protos/langptune/v1/decoder.proto says what each promises."""
 
-    def __init__(self, decoder: Decoder, fields: FilterFields, base_version: str) -> None:
+    def __init__(self, decoder: Decoder, fields: FilterFields, store: WeightsStore, base_version: str) -> None:
         CatalogueServicer.__init__(self, decoder, fields)
-        VersionServicer.__init__(self, decoder, base_version)
+        VersionServicer.__init__(self, decoder, store, base_version)
 
     async def Rank(  # noqa: N802  # the method's name in the proto, as with those below
         self, request: decoder_pb2.RankRequest, context: grpc.aio.ServicerContext

@@ -1,22 +1,26 @@
-"""The versions' part of DecoderService: load, unload, list."""
+"""The versions' part of DecoderService: load, unload, verify, list."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import grpc
 
 from langptune.convert import check_id
 from langptune.v1 import decoder_pb2, decoder_pb2_grpc
+from langptune.weights import WeightsStore
 from services.decoder.decoder import Decoder
 from services.decoder.queries import QueryEmbedder
+from services.decoder.verification import verify_version
 
 
 class VersionServicer(decoder_pb2_grpc.DecoderServiceServicer):
     """One method per RPC; protos/langptune/v1/decoder.proto says what each promises."""
 
-    def __init__(self, decoder: Decoder, base_version: str) -> None:
+    def __init__(self, decoder: Decoder, store: WeightsStore, base_version: str) -> None:
         self._decoder = decoder
+        self._store = store
         self._base_version = base_version
 
     async def LoadDecoderVersion(  # noqa: N802  # the method's name in the proto, as with those below
@@ -33,6 +37,20 @@ class VersionServicer(decoder_pb2_grpc.DecoderServiceServicer):
     ) -> decoder_pb2.UnloadDecoderVersionResponse:
         await self._decoder.versions.unload(check_id("decoder_version", request.decoder_version))
         return decoder_pb2.UnloadDecoderVersionResponse()
+
+    async def VerifyDecoderVersion(  # noqa: N802
+        self, request: decoder_pb2.VerifyDecoderVersionRequest, context: grpc.aio.ServicerContext
+    ) -> decoder_pb2.VerifyDecoderVersionResponse:
+        version = check_id("decoder_version", request.decoder_version)
+        found = await verify_version(self._decoder, version)
+        digest = await asyncio.to_thread(self._store.deployed_digest, "decoder", version)
+        return decoder_pb2.VerifyDecoderVersionResponse(
+            decoder_version=version,
+            digest=digest,
+            items=found.items,
+            catalogue_items=found.catalogue_items,
+            overlap=found.overlap,
+        )
 
     async def ListDecoderVersions(  # noqa: N802
         self, request: decoder_pb2.ListDecoderVersionsRequest, context: grpc.aio.ServicerContext

@@ -35,7 +35,7 @@ class EncoderService:
         self._engine = await asyncio.to_thread(_open_engine, self._settings, store)
         await self._engine.start(base.version)
         log.info("loaded", engine=self._settings.encoder_engine, encoder_versions=self._engine.versions())
-        add_EncoderServiceServicer_to_server(EncoderServicer(self._engine, self._settings, base.version), server)
+        add_EncoderServiceServicer_to_server(EncoderServicer(self._engine, store, self._settings, base.version), server)
 
     async def stop(self) -> None:
         """Release the model and the threads."""

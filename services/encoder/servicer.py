@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import TypeAlias
@@ -9,8 +11,10 @@ from typing import TypeAlias
 import grpc
 
 from langptune.convert import check_id
+from langptune.errors import NotFound
 from langptune.v1 import encoder_pb2 as pb
 from langptune.v1.encoder_pb2_grpc import EncoderServiceServicer
+from langptune.weights import WeightsStore
 from services.encoder.engines.port import Engine
 from services.encoder.requests import profile_response, profile_work, rollout_work, rollouts_response, stream_response
 from services.encoder.settings import EncoderSettings
@@ -21,8 +25,9 @@ Context: TypeAlias = grpc.aio.ServicerContext
 class EncoderServicer(EncoderServiceServicer):
     """Serves one engine."""
 
-    def __init__(self, engine: Engine, settings: EncoderSettings, base_version: str) -> None:
+    def __init__(self, engine: Engine, store: WeightsStore, settings: EncoderSettings, base_version: str) -> None:
         self._engine = engine
+        self._store = store
         self._settings = settings
         self._base_version = base_version
 
@@ -51,6 +56,16 @@ class EncoderServicer(EncoderServiceServicer):
     ) -> pb.UnloadEncoderVersionResponse:
         await self._engine.unload(check_id("encoder_version", request.encoder_version))
         return pb.UnloadEncoderVersionResponse()
+
+    async def VerifyEncoderVersion(  # noqa: N802
+        self, request: pb.VerifyEncoderVersionRequest, context: Context
+    ) -> pb.VerifyEncoderVersionResponse:
+        version = check_id("encoder_version", request.encoder_version)
+        if version not in self._engine.versions():
+            raise NotFound("resident encoder version", version)
+        digest = await asyncio.to_thread(self._store.deployed_digest, "encoder", version)
+        log_probs = await self._engine.score(version, request.prompt_token_ids, request.response_token_ids)
+        return pb.VerifyEncoderVersionResponse(encoder_version=version, digest=digest, log_prob=math.fsum(log_probs))
 
     async def ListEncoderVersions(  # noqa: N802
         self, request: pb.ListEncoderVersionsRequest, context: Context

@@ -61,6 +61,7 @@ class TrainingJobs:
         job = await self.table.create(
             job_id, spec, resolved=resolved.described(), parent_release_id=parent.release_id, steps_total=resolved.steps
         )
+        await self._require_weights(job)
         self._on_created()
         return job
 
@@ -105,6 +106,13 @@ class TrainingJobs:
         if release_id:
             return await self._registry.get(release_id)
         return await self._registry.live()
+
+    async def _require_weights(self, job: Job) -> None:
+        """Asked after the job is in the table, where a prune looks: either it has left the parent's weights, or we see it now."""
+        if (await self._registry.get(job.parent_release_id)).retired:
+            await self.cancel(job.job_id)
+            message = f"the weights of release {job.parent_release_id} have been removed"
+            raise FailedPrecondition(message, reason="RELEASE_RETIRED")
 
     async def _check_data(self, uri: str) -> None:
         targets = await asyncio.to_thread(_target_ids, dataset_folder(uri))

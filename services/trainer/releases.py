@@ -1,8 +1,7 @@
-"""Releases as the trainer makes and moves them: the first one, publishing, and going back.
+"""What ReleaseService does, without its transport: look, publish, go back, verify, prune; and the first release of all.
 
-Publishing loads both versions on both services first and only then moves the one pointer (by compare-and-set), so that no
-request ever waits for a load or meets half a release. Going back means: to what was live before the live release was
-published. Going back twice therefore returns to where it began; what is older is reached by publishing it.
+Going back means: to what was live before the live release was published. Going back twice therefore returns to where it began;
+what is older is reached by publishing it.
 """
 
 from __future__ import annotations
@@ -11,13 +10,13 @@ import asyncio
 
 import structlog
 
-from langptune.convert import timestamp
-from langptune.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
-from langptune.v1 import common_pb2, trainer_pb2
-from langptune.weights.releases import Release, ReleaseRegistry
-from langptune.weights.store import Kind, WeightsStore
-from services.trainer.peers import Peers
+from langptune.errors import FailedPrecondition, InvalidArgument, NotFound
+from langptune.weights import Move, Release, ReleaseRegistry, WeightsStore
+from services.trainer.gate import Finding, Gate
+from services.trainer.publication import Publication
+from services.trainer.publisher import Order, Publisher
 from services.trainer.settings import TrainerSettings
+from services.trainer.verification import Check, Verifier
 
 log = structlog.get_logger(__name__)
 
@@ -25,30 +24,36 @@ _PAGE = 100  # releases looked through at once
 
 
 class Releases:
-    """What ReleaseService does."""
+    """The registry with everything that guards it."""
 
-    def __init__(self, registry: ReleaseRegistry, peers: Peers) -> None:
+    def __init__(self, registry: ReleaseRegistry, publisher: Publisher, gate: Gate, verifier: Verifier) -> None:
         self.registry = registry
-        self._peers = peers
+        self.publisher = publisher
+        self._gate = gate
+        self._verifier = verifier
 
-    async def publish(self, release_id: str, *, expected: str, reason: str) -> tuple[Release, str]:
-        """Make a release live; also returns what was live before. `expected` "" skips the check.
+    async def publish(self, order: Order) -> tuple[Release, Publication]:
+        """Make a release live. Raises what PublishRelease promises."""
+        publication = await self.publisher.publish(order)
+        return await self.registry.get(order.release_id), publication
 
-        Raises NotFound, Aborted when another release than `expected` is live, and what loading the versions raises.
-        """
-        release = await self.registry.get(release_id)
-        if expected:
-            await self._require_live(expected)
-        await self._load(release)
-        previous = await self.registry.set_live(release_id, expected=expected or None, reason=reason)
-        log.info("release published", release=release_id, previous=previous, reason=reason)
-        return release, previous
-
-    async def roll_back(self, reason: str) -> tuple[Release, str]:
+    async def roll_back(self, *, actor: str, reason: str) -> tuple[Release, Publication]:
         """Make the release live that was live before. FailedPrecondition: none. Aborted: somebody else moves, too."""
         live = await self.registry.live()  # read first: a move after this makes the one below fail, never go wrong
         previous = await self.registry.previous()
-        return await self.publish(previous, expected=live.release_id, reason=reason or f"rollback of {live.release_id}")
+        why = reason or f"rollback of {live.release_id}"
+        return await self.publish(Order(previous, expected=live.release_id, actor=actor, reason=why))
+
+    async def check_gate(self, release_id: str) -> Finding:
+        """What the gate says of a release now."""
+        return await self._gate.check(await self.registry.get(release_id), await self.registry.live())
+
+    async def verify(self, release_id: str) -> tuple[Release, list[Check]]:
+        """Every replica held against a release; "" is the live one."""
+        release = await self.registry.get(release_id) if release_id else await self.registry.live()
+        if release.retired:
+            raise FailedPrecondition(f"the weights of {release_id} have been removed", reason="RELEASE_RETIRED")
+        return release, await self._verifier.verify(release)
 
     async def page(self, size: int, page_token: str) -> tuple[list[Release], str]:
         """Up to `size` releases, newest first, and the token of the next page. Raises InvalidArgument: page_token."""
@@ -57,26 +62,20 @@ class Releases:
         found = await self.registry.page(size + 1, page_token)
         return found[:size], found[size - 1].release_id if len(found) > size else ""
 
+    async def moves(self, size: int, page_token: str) -> tuple[list[Move], str]:
+        """Up to `size` moves of the pointer, newest first, and the token of the next page. Raises InvalidArgument: page_token."""
+        if page_token and not (page_token.isascii() and page_token.isdigit()):
+            raise InvalidArgument("page_token", "is not one that ListReleaseMoves gave")
+        start = int(page_token or "0")
+        found = await self.registry.history(size + 1, start)
+        return found[:size], str(start + size) if len(found) > size else ""
+
     async def live_id(self) -> str:
         """The live release's id, "" for none."""
         try:
             return (await self.registry.live()).release_id
         except NotFound:
             return ""
-
-    async def _require_live(self, expected: str) -> None:
-        live = await self.live_id()
-        if live != expected:
-            raise Aborted(f"release {live or 'none'} is live, not {expected}", etag=live)
-
-    async def _load(self, release: Release) -> None:
-        pair: list[tuple[Kind, str]] = [("encoder", release.encoder_version), ("decoder", release.decoder_version)]
-        await asyncio.gather(*(self._peers.load(kind, version) for kind, version in pair))
-        for kind, version in pair:
-            if version not in await self._peers.loaded(kind):
-                raise FailedPrecondition(
-                    f"the {kind} does not hold version {version} after loading it", reason="VERSION_NOT_LOADED"
-                )
 
 
 async def bootstrap(registry: ReleaseRegistry, store: WeightsStore, settings: TrainerSettings) -> None:
@@ -86,15 +85,8 @@ async def bootstrap(registry: ReleaseRegistry, store: WeightsStore, settings: Tr
     """
     encoder = await asyncio.to_thread(store.ensure_base, "encoder", settings.profile_model)
     decoder = await asyncio.to_thread(store.ensure_base, "decoder", settings.embedding_model)
-    try:
-        await registry.live()
-    except NotFound:
-        release = await registry.create(encoder.version, decoder.version)
-        try:
-            await registry.set_live(release.release_id, expected="", reason="first start: the base models")
-            log.info("first release", release=release.release_id, encoder=encoder.version, decoder=decoder.version)
-        except Aborted as error:
-            log.info("another trainer was first", live=error.etag)
+    live = await registry.ensure_first(encoder.version, decoder.version, reason="first start: the base models")
+    log.info("live release", release=live.release_id, encoder=live.encoder_version, decoder=live.decoder_version)
 
 
 async def release_of_job(registry: ReleaseRegistry, job_id: str) -> Release | None:
@@ -106,26 +98,3 @@ async def release_of_job(registry: ReleaseRegistry, job_id: str) -> Release | No
                 return release
         before = page[-1].release_id
     return None
-
-
-def release_to_proto(release: Release, live_id: str) -> trainer_pb2.Release:
-    """The public view."""
-    values = release.validation
-    return trainer_pb2.Release(
-        release_id=release.release_id,
-        encoder_version=release.encoder_version,
-        decoder_version=release.decoder_version,
-        parent_release_id=release.parent_release_id,
-        job_id=release.job_id,
-        create_time=timestamp(release.create_time_ms),
-        validation=common_pb2.RankingMetrics(
-            ndcg=values["ndcg"],
-            recall=values["recall"],
-            mrr=values["mrr"],
-            cutoff=int(values["cutoff"]),
-            users=int(values["users"]),
-        )
-        if values
-        else None,
-        live=release.release_id == live_id,
-    )

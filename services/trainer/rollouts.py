@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from langptune.convert import history_to_proto
 from langptune.errors import Internal
 from langptune.v1 import encoder_pb2
-from services.trainer.learning.ports import History, Rollout, RolloutGroup, Saveable
+from services.trainer.learning.ports import History, Rollout, RolloutGroup, Scorable
 from services.trainer.patience import patiently
 from services.trainer.peers import Peers
 from services.trainer.settings import TrainerSettings
@@ -27,9 +27,9 @@ class EncoderRollouts:
         self._domain = domain
         self.version = version
 
-    async def use(self, policy: Saveable) -> str:
+    async def use(self, policy: Scorable) -> str:
         """Publish the policy's weights and sample from them from now on."""
-        self.version = await self._versions.publish("encoder", policy, self._parent)
+        self.version = await self._versions.publish("encoder", policy, self._parent, policy.golden)
         return self.version
 
     async def sample(self, histories: Sequence[History], *, samples: int, max_new_tokens: int, seed: int) -> list[RolloutGroup]:

@@ -17,14 +17,19 @@ from langptune.v1 import trainer_pb2_grpc
 from langptune.weights import ReleaseRegistry, WeightsStore
 from services.trainer.cleaning import Cleaner
 from services.trainer.control import TrainingJobs
+from services.trainer.gate import Gate
 from services.trainer.jobs import JobTable
 from services.trainer.launcher import LocalLauncher
 from services.trainer.patience import patiently
 from services.trainer.peers import Peers
+from services.trainer.publication import PublicationRecord
+from services.trainer.publisher import Publisher
 from services.trainer.releases import Releases, bootstrap
+from services.trainer.retention import Retention
 from services.trainer.servicers import ReleaseServicer, TrainerServicer
 from services.trainer.settings import TrainerSettings
 from services.trainer.supervisor import Supervisor
+from services.trainer.verification import Verifier
 
 
 class TrainerProcess:
@@ -51,16 +56,26 @@ class TrainerProcess:
         supervisor = Supervisor(table, launcher, cleaner, settings)
         jobs = TrainingJobs(table, registry, self._peers, cleaner, settings, on_created=supervisor.wake, stopping=self.stopping)
         trainer_pb2_grpc.add_TrainerServiceServicer_to_server(TrainerServicer(jobs), server)
-        trainer_pb2_grpc.add_ReleaseServiceServicer_to_server(ReleaseServicer(Releases(registry, self._peers)), server)
-        self._supervising = asyncio.create_task(supervisor.run(self.stopping))
-        self._supervising.add_done_callback(lambda _: self.stopping.set())  # a trainer without it must not go on serving
+        releases = self._releases(registry, store, table)
+        trainer_pb2_grpc.add_ReleaseServiceServicer_to_server(ReleaseServicer(releases), server)
+        self._lives = [asyncio.create_task(part.run(self.stopping)) for part in (supervisor, releases.publisher)]
+        for life in self._lives:
+            life.add_done_callback(lambda _: self.stopping.set())  # a trainer without it must not go on serving
 
     async def stop(self) -> None:
-        """Wait for the workers to hand their jobs back. Raises what the supervisor died of."""
+        """Wait for the workers to hand their jobs back. Raises what the supervisor or the publisher died of."""
         self.stopping.set()
-        await self._supervising
+        await asyncio.gather(*self._lives)
         await self._peers.close()
         await self._redis.aclose()
+
+    def _releases(self, registry: ReleaseRegistry, store: WeightsStore, table: JobTable) -> Releases:
+        settings, replicas = self._settings, self._peers.replicas
+        record = PublicationRecord(self._redis, settings.publish_lease_seconds)
+        gate, verifier = Gate(registry, settings), Verifier(replicas, store, settings)
+        retention = Retention(registry, store, table, replicas, record, settings)
+        publisher = Publisher(registry, record, replicas, gate, verifier, retention, settings)
+        return Releases(registry, publisher, gate, verifier)
 
 
 def serve(settings: TrainerSettings) -> None:

@@ -13,11 +13,20 @@ from langptune.convert import check_id, check_range, check_text
 from langptune.v1 import trainer_pb2 as pb
 from langptune.v1 import trainer_pb2_grpc
 from services.trainer.control import TrainingJobs
-from services.trainer.releases import Releases, release_to_proto
+from services.trainer.publisher import Order
+from services.trainer.release_messages import (
+    check_to_proto,
+    finding_to_proto,
+    move_to_proto,
+    publication_to_proto,
+    release_to_proto,
+)
+from services.trainer.releases import Releases
 
 Context: TypeAlias = grpc.aio.ServicerContext
 _DEFAULT_PAGE, _MAX_PAGE = 20, 100
-_MAX_REASON = 1_000  # characters
+_MAX_REASON, _MAX_ACTOR = 1_000, 128  # characters
+_MAX_KEPT = 10_000  # releases
 
 
 class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
@@ -75,12 +84,54 @@ class ReleaseServicer(trainer_pb2_grpc.ReleaseServiceServicer):
         return pb.ListReleasesResponse(releases=[release_to_proto(release, live_id) for release in found], next_page_token=token)
 
     async def PublishRelease(self, request: pb.PublishReleaseRequest, context: Context) -> pb.PublishReleaseResponse:
-        release_id = check_id("release_id", request.release_id)
-        expected = request.expected_live_release_id and check_id("expected_live_release_id", request.expected_live_release_id)
-        reason = check_text("reason", request.reason, high=_MAX_REASON)
-        release, previous = await self._releases.publish(release_id, expected=expected, reason=reason)
-        return pb.PublishReleaseResponse(release=release_to_proto(release, release_id), previous_release_id=previous)
+        order = Order(
+            check_id("release_id", request.release_id),
+            request.expected_live_release_id and check_id("expected_live_release_id", request.expected_live_release_id),
+            actor=check_text("actor", request.actor, high=_MAX_ACTOR),
+            reason=check_text("reason", request.reason, high=_MAX_REASON),
+            override_reason=check_text("override_reason", request.override_reason, high=_MAX_REASON),
+        )
+        release, publication = await self._releases.publish(order)
+        return pb.PublishReleaseResponse(
+            release=release_to_proto(release, release.release_id),
+            previous_release_id=publication.previous,
+            publish=publication_to_proto(publication),
+        )
 
     async def RollbackRelease(self, request: pb.RollbackReleaseRequest, context: Context) -> pb.RollbackReleaseResponse:
-        release, previous = await self._releases.roll_back(check_text("reason", request.reason, high=_MAX_REASON))
-        return pb.RollbackReleaseResponse(release=release_to_proto(release, release.release_id), previous_release_id=previous)
+        actor = check_text("actor", request.actor, high=_MAX_ACTOR)
+        reason = check_text("reason", request.reason, high=_MAX_REASON)
+        release, publication = await self._releases.roll_back(actor=actor, reason=reason)
+        return pb.RollbackReleaseResponse(
+            release=release_to_proto(release, release.release_id),
+            previous_release_id=publication.previous,
+            publish=publication_to_proto(publication),
+        )
+
+    async def GetPublish(self, request: pb.GetPublishRequest, context: Context) -> pb.GetPublishResponse:
+        return pb.GetPublishResponse(publish=publication_to_proto(await self._releases.publisher.current()))
+
+    async def ListReleaseMoves(self, request: pb.ListReleaseMovesRequest, context: Context) -> pb.ListReleaseMovesResponse:
+        size = check_range("page_size", request.page_size, 1, _MAX_PAGE, default=_DEFAULT_PAGE)
+        moves, token = await self._releases.moves(size, request.page_token)
+        return pb.ListReleaseMovesResponse(moves=map(move_to_proto, moves), next_page_token=token)
+
+    async def CheckGate(self, request: pb.CheckGateRequest, context: Context) -> pb.CheckGateResponse:
+        finding = await self._releases.check_gate(check_id("release_id", request.release_id))
+        return pb.CheckGateResponse(gate=finding_to_proto(finding))
+
+    async def VerifyRelease(self, request: pb.VerifyReleaseRequest, context: Context) -> pb.VerifyReleaseResponse:
+        release, checks = await self._releases.verify(request.release_id and check_id("release_id", request.release_id))
+        return pb.VerifyReleaseResponse(
+            release=release_to_proto(release, await self._releases.live_id()),
+            verified=not any(check.problems for check in checks),
+            replicas=map(check_to_proto, checks),
+        )
+
+    async def PruneReleases(self, request: pb.PruneReleasesRequest, context: Context) -> pb.PruneReleasesResponse:
+        pruned = await self._releases.publisher.prune(request.keep and check_range("keep", request.keep, 2, _MAX_KEPT))
+        return pb.PruneReleasesResponse(
+            release_ids=pruned.release_ids,
+            encoder_versions=pruned.versions["encoder"],
+            decoder_versions=pruned.versions["decoder"],
+        )

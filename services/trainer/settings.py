@@ -31,3 +31,31 @@ class TrainerSettings(ServiceSettings, RedisSettings, WeightsSettings):
     rollout_chunk: int = Field(64, ge=1, le=1024, description="histories of one SampleRollouts call")
     rank_chunk: int = Field(512, ge=1, le=4096, description="profiles of one RankTargets call")
     validation_users: int = Field(500, ge=0, description="validation users of a job that names no number")
+    releases_kept: int = Field(10, ge=2, le=10_000, description="newest releases that keep their weights; older ones are retired")
+    drain_seconds: float = Field(
+        30.0,
+        ge=0,
+        le=86_400,
+        description="seconds that a version which answered users stays loaded for requests still on their way",
+    )
+    publish_lease_seconds: float = Field(
+        15.0, ge=0.5, le=600, description="seconds after which the publish of a trainer that died is taken up by another"
+    )
+    golden_tolerance: float = Field(
+        0.02, gt=0, description="largest deviation of a golden log-prob, in nats per token; formats of 16 bits need about 0.02"
+    )
+    min_overlap: float = Field(
+        0.9, ge=0, le=1, description="least share of sampled rankings' places that exact ranking must confirm before a publish"
+    )
+    gate_p_value: float = Field(
+        0.05, ge=0, lt=1, description="a candidate is refused when a paired test finds it worse at this level; 0 never refuses"
+    )
+    gate_min_users: int = Field(
+        20, ge=2, description="validation users that candidate and live release must share to be compared"
+    )
+    gate_readability_drop: float = Field(
+        0.2, ge=0, le=1, description="how far terminated, distinct_2 and wordlike may fall below the live release's"
+    )
+    gate_length_ratio: float = Field(
+        3.0, ge=1, description="how many times longer or shorter than the live release's profiles a candidate's may be, in words"
+    )

@@ -11,7 +11,6 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, closing
 from dataclasses import asdict
-from statistics import fmean
 from typing import Any
 
 import structlog
@@ -20,10 +19,8 @@ from langptune.convert import metrics_to_proto
 from langptune.data.dataset import Dataset
 from langptune.domain import Session
 from langptune.errors import FailedPrecondition
-from langptune.ranking import RankingQuality
-from langptune.text import history_text
 from langptune.v1 import trainer_pb2
-from langptune.weights import Release, ReleaseRegistry, WeightsStore
+from langptune.weights import Evaluation, Measurement, Release, ReleaseRegistry, WeightsStore
 from services.trainer.board import Board
 from services.trainer.cleaning import Cleaner
 from services.trainer.control import dataset_folder
@@ -35,7 +32,6 @@ from services.trainer.learning.config import LearningConfig
 from services.trainer.learning.embedder import Embedder, EmbedderLearner
 from services.trainer.learning.policy import Policy
 from services.trainer.learning.policy_learner import PolicyLearner
-from services.trainer.learning.ports import RankQuery
 from services.trainer.learning.progress import Progress
 from services.trainer.learning.randomness import seed_all
 from services.trainer.learning.schedule import plan
@@ -46,11 +42,9 @@ from services.trainer.rollouts import EncoderRollouts
 from services.trainer.settings import TrainerSettings
 from services.trainer.spec import resolve
 from services.trainer.storage import writing
+from services.trainer.validation import VALIDATION_CUTOFF, KeptMeasurement, Validated, Validation
 
 log = structlog.get_logger(__name__)
-
-VALIDATION_CUTOFF = 20  # Section 4.1
-_VALIDATION_SEED = 1 << 32  # above the seeds of training
 
 
 class Interrupted(Exception):
@@ -99,14 +93,20 @@ class Training:
             self._peers, self._versions, self._settings, version=parent.encoder_version, domain=data.domain
         )
         self._rewards = DecoderRewards(self._peers, self._versions, self._settings, version=parent.decoder_version)
-        validation = await asyncio.to_thread(self._validation_sessions, data)
-        if not await self._journal.has_validation("before"):
-            await self._validate("before", validation)
+        validation = Validation(
+            await asyncio.to_thread(self._validation_sessions, data),
+            self._rollouts,
+            self._rewards,
+            self._config,
+            chunk=self._settings.rollout_chunk,
+            between=self._between_steps,
+        )
+        before = await self._before(parent, validation)
         algorithm = await asyncio.to_thread(self._algorithm, data, parent)
         await self._learn(algorithm)
         await self._publish(algorithm)
-        quality = await self._validate("after", validation)
-        return await self._candidate(parent, quality, len(validation))
+        after = await self._validate("after", validation)
+        return await self._candidate(parent, validation, before, after)
 
     async def _learn(self, algorithm: Algorithm) -> None:
         """All steps that are left, with a checkpoint now and then, at the end, and where it is interrupted."""
@@ -197,54 +197,52 @@ class Training:
     def _validation_sessions(self, data: Dataset) -> list[Session]:
         return data.sessions("validation")[: self._validation_users]
 
-    async def _validate(self, label: str, sessions: list[Session]) -> RankingQuality | None:
-        """Section 4.1: a profile sampled per user, exact ranks at cutoff 20. None without validation users."""
-        found: list[RankingQuality] = []
-        size = self._settings.rollout_chunk
-        for start in range(0, len(sessions), size):
-            await self._between_steps()
-            part = sessions[start : start + size]
-            texts = await self._profiles(part, _VALIDATION_SEED + start)
-            queries = [_query(text, session) for text, session in zip(texts, part, strict=True)]
-            found += await self._rewards.qualities(queries, VALIDATION_CUTOFF)
-        if not found:
+    async def _validate(self, label: str, validation: Validation) -> Validated | None:
+        """Measure and tell."""
+        found = await validation.run()
+        if found is not None:
+            metrics = metrics_to_proto(found.quality, cutoff=VALIDATION_CUTOFF, users=len(validation.sessions))
+            done = trainer_pb2.ValidationDone(label=label, metrics=metrics)
+            await self._tell(trainer_pb2.TrainingEvent(validation_done=done))
+        return found
+
+    async def _before(self, parent: Release, validation: Validation) -> Measurement | None:
+        """The parent release on the validation users; an earlier attempt may have measured it."""
+        kept = KeptMeasurement(self._checkpoints.root / "before.json")
+        known = await asyncio.to_thread(kept.read)
+        if known is not None and known.release_id == parent.release_id and await self._journal.has_validation("before"):
+            return known
+        found = await self._validate("before", validation)
+        if found is None:
             return None
-        quality = RankingQuality(
-            ndcg=fmean(each.ndcg for each in found),
-            recall=fmean(each.recall for each in found),
-            mrr=fmean(each.mrr for each in found),
-        )
-        metrics = metrics_to_proto(quality, cutoff=VALIDATION_CUTOFF, users=len(found))
-        done = trainer_pb2.ValidationDone(label=label, metrics=metrics)
-        await self._tell(trainer_pb2.TrainingEvent(validation_done=done))
-        return quality
+        await kept.write(found.measurement(parent.release_id))
+        return found.measurement(parent.release_id)
 
-    async def _profiles(self, sessions: list[Session], seed: int) -> list[str]:
-        if self._config.profile_source == "history":
-            return [history_text(session.history) for session in sessions]
-        groups = await self._rollouts.sample(
-            [session.history for session in sessions],
-            samples=1,
-            max_new_tokens=self._config.rlso.max_new_tokens,
-            seed=seed + self._config.seed,
-        )
-        return [group.rollouts[0].text for group in groups]
-
-    async def _candidate(self, parent: Release, quality: RankingQuality | None, users: int) -> Release:
+    async def _candidate(
+        self, parent: Release, validation: Validation, before: Measurement | None, after: Validated | None
+    ) -> Release:
         """The job's release; the one that it made already if it was ended between making and telling."""
         release = await release_of_job(self._registry, self._job.job_id)
         if release is None:
-            counts = {"cutoff": float(VALIDATION_CUTOFF), "users": float(users)}
+            counts = {"cutoff": float(VALIDATION_CUTOFF), "users": float(len(validation.sessions))}
             release = await self._registry.create(
                 self._rollouts.version,
                 self._rewards.version,
                 parent_release_id=parent.release_id,
                 job_id=self._job.job_id,
-                validation={**asdict(quality), **counts} if quality else None,
+                validation={**asdict(after.quality), **counts} if after else None,
+                evaluation=self._evaluation(validation, before, after),
             )
         made = trainer_pb2.CandidateMade(release_id=release.release_id)
         await self._journal.record(trainer_pb2.TrainingEvent(candidate_made=made))
         return release
+
+    def _evaluation(self, validation: Validation, before: Measurement | None, after: Validated | None) -> Evaluation | None:
+        """For the gate."""
+        if before is None or after is None:
+            return None
+        users = tuple(session.user_id for session in validation.sessions)
+        return Evaluation(self._job.spec.dataset_uri, VALIDATION_CUTOFF, users, before, after.measurement(""))
 
 
 def _step_event(progress: Progress) -> trainer_pb2.TrainingEvent:
@@ -256,7 +254,3 @@ def _step_event(progress: Progress) -> trainer_pb2.TrainingEvent:
         metrics=progress.metrics(),
     )
     return trainer_pb2.TrainingEvent(step_done=done)
-
-
-def _query(text: str, session: Session) -> RankQuery:
-    return RankQuery(text, session.target_item_ids, tuple(entry.item.item_id for entry in session.history))

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
-from langptune.weights.store import Kind, Manifest, WeightsStore
+from langptune.weights import KINDS, Golden, Kind, Manifest, WeightsStore
 from services.trainer.learning.ports import Saveable
 from services.trainer.patience import patiently
 from services.trainer.peers import Peers
 from services.trainer.storage import writing
-
-_KINDS: tuple[Kind, Kind] = ("encoder", "decoder")
 
 
 class JobVersions:
@@ -30,16 +28,19 @@ class JobVersions:
         self._scratch = scratch
         self._outage_seconds = outage_seconds
 
-    async def publish(self, kind: Kind, model: Saveable, parent: str) -> str:
-        """Store the model as a version and load it on the service; returns its id. The job's other versions of this kind go."""
-        version = await asyncio.to_thread(self._store_model, kind, model, parent)
+    async def publish(self, kind: Kind, model: Saveable, parent: str, golden: Callable[[], Golden] | None = None) -> str:
+        """Store the model as a version and load it on the service; returns its id. The job's other versions of this kind go.
+
+        What `golden` computes goes into the manifest.
+        """
+        version = await asyncio.to_thread(self._store_model, kind, model, parent, golden)
         await patiently(f"the {kind}", self._outage_seconds, lambda: self._peers.load(kind, version))
         await self._discard(kind, {version})
         return version
 
     async def discard(self, keep: Collection[str] = ()) -> None:
         """Unload and remove all versions of the job but those in `keep`."""
-        for kind in _KINDS:
+        for kind in KINDS:
             await self._discard(kind, keep)
 
     async def _discard(self, kind: Kind, keep: Collection[str]) -> None:
@@ -55,9 +56,11 @@ class JobVersions:
     def _prefix(self) -> str:
         return f"job-{self._job_id}"
 
-    def _store_model(self, kind: Kind, model: Saveable, parent: str) -> str:
+    def _store_model(self, kind: Kind, model: Saveable, parent: str, golden: Callable[[], Golden] | None) -> str:
         origin = self._store.manifest(kind, parent)
-        manifest = Manifest(self._prefix, kind, origin.base_model, parent=parent, job_id=self._job_id)
+        manifest = Manifest(
+            self._prefix, kind, origin.base_model, parent=parent, job_id=self._job_id, golden=golden() if golden else None
+        )
         with writing(f"a version of the {kind}", self._scratch):
             self._scratch.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=self._scratch, prefix="publish-") as folder:

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from langptune.errors import FailedPrecondition
+from langptune.weights.golden import GOLDEN_PROMPT, GOLDEN_RESPONSE
 from services.trainer.learning.config import RlsoConfig
 from services.trainer.learning.logprobs import label_logprobs
 from services.trainer.learning.packing import PackedGroups, pack
 from services.trainer.learning.parallel import Weights
-from services.trainer.learning.ports import RolloutGroup
+from services.trainer.learning.ports import Rollout, RolloutGroup
 from services.trainer.learning.trainable import choose_trainable, merged
 from services.trainer.learning.trunk import frozen_layers, lower_part, upper_part
 
@@ -87,6 +88,14 @@ class Policy:
         prompt, response = batch.trunk
         views = [(upper_part(decoder, self._frozen, states), states) for states in (prompt, response)]
         return _run(packed, views[0], views[1])[1]
+
+    def golden_text(self) -> RolloutGroup:
+        """The fixed text by which an engine that serves these weights is checked, in this model's tokens."""
+        prompt, response = (
+            tuple(self.tokenizer(text, add_special_tokens=at == 0)["input_ids"])
+            for at, text in enumerate((GOLDEN_PROMPT, GOLDEN_RESPONSE))
+        )
+        return RolloutGroup(prompt, (Rollout(response, GOLDEN_RESPONSE, "length"),), encoder_version="")
 
     @property
     def _decoder(self) -> PreTrainedModel:

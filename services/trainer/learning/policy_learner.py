@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from langptune.weights.golden import Golden
 from services.trainer.learning.config import RlsoConfig
 from services.trainer.learning.packing import micro_batches
 from services.trainer.learning.parallel import ALONE, Parallel, share
@@ -132,6 +133,13 @@ class PolicyLearner:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The opposite of `state_dict`, on a policy loaded from the same base."""
         self.stepper.load_state_dict(state)
+
+    @torch.no_grad()
+    def golden(self) -> Golden:
+        """The fixed text and its log-prob under the weights as they are now; every process takes part."""
+        group = self.policy.golden_text()
+        log_prob = self.stepper.forward(self.policy.batch([group])).item()
+        return Golden(group.prompt_token_ids, group.rollouts[0].token_ids, log_prob)
 
     def save(self, folder: Path) -> None:
         """The policy's whole folder (`Saveable`)."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from langptune.domain import Interaction
+from langptune.weights.golden import Golden
 
 FinishReason = Literal["stop", "length"]
 History = Sequence[Interaction]  # h: oldest first
@@ -53,10 +54,17 @@ class Saveable(Protocol):
         """Write the whole model and its tokenizer in its library's own format (adapters merged); `folder` may not exist yet."""
 
 
+class Scorable(Saveable, Protocol):
+    """A policy that can say how probable a text is, so that an engine which serves its weights can be held against it."""
+
+    def golden(self) -> Golden:
+        """The fixed text, in tokens, and its log-prob."""
+
+
 class RolloutSource(Protocol):
     """Samples from the policy (the encoder service)."""
 
-    async def use(self, policy: Saveable) -> str:
+    async def use(self, policy: Scorable) -> str:
         """Sample from these weights from now on; returns the behaviour version that `sample` will report."""
 
     async def sample(self, histories: Sequence[History], *, samples: int, max_new_tokens: int, seed: int) -> list[RolloutGroup]:

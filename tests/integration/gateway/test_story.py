@@ -18,7 +18,7 @@ from langptune.errors import Aborted, InvalidArgument, LangPTuneError, NotFound
 from langptune.rpc import open_channel
 from langptune.text import sentences
 from langptune.v1 import common_pb2, gateway_pb2, gateway_pb2_grpc
-from langptune.weights import ReleaseRegistry
+from langptune.weights import ReleaseRegistry, Why
 from tests.integration.gateway.world import World
 
 
@@ -293,7 +293,7 @@ async def test_a_publish_is_followed_at_once(lp: LangPTune, world: World) -> Non
         registry = ReleaseRegistry(client)
         newer = await registry.create(world.release.encoder_version, world.release.decoder_version)
         for release_id in (newer.release_id, world.release.release_id):
-            await registry.set_live(release_id, expected=None, reason="test")
+            await registry.set_live(release_id, expected=None, why=Why(reason="test"))
             assert (await lp.recommend("follower")).versions.release_id == release_id
 
 

@@ -72,10 +72,7 @@ async def _first_release(redis_url: str, weights: Path) -> Release:
     encoder = store.ensure_base("encoder", str(MODELS / "profile-writer"))
     decoder = store.ensure_base("decoder", str(MODELS / "embedder"))
     async with Redis.from_url(redis_url) as client:
-        registry = ReleaseRegistry(client)
-        release = await registry.create(encoder.version, decoder.version)
-        await registry.set_live(release.release_id, expected="", reason="first")
-    return release
+        return await ReleaseRegistry(client).ensure_first(encoder.version, decoder.version, reason="first")
 
 
 def _end(service: RunningService) -> None:

@@ -83,6 +83,9 @@ class World:
             "LANGPTUNE_POLL_SECONDS": "0.1",
             "LANGPTUNE_OUTAGE_SECONDS": "3",
             "LANGPTUNE_MAX_RESTARTS": str(MAX_RESTARTS),
+            "LANGPTUNE_DRAIN_SECONDS": "0.5",
+            "LANGPTUNE_PUBLISH_LEASE_SECONDS": "1",
+            "LANGPTUNE_GATE_MIN_USERS": "2",
             "PYTHONWARNINGS": "default",
         }
         self.encoder = start_service("encoder", folder, self.env, wait=0)

@@ -31,6 +31,10 @@ COMMANDS = [
     "releases list",
     "releases publish",
     "releases rollback",
+    "releases gate",
+    "releases verify",
+    "releases history",
+    "releases prune",
     "evaluate",
 ]
 

@@ -1,13 +1,14 @@
 """The weights store through its public door: immutable, verified, complete or absent."""
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from langptune.errors import FailedPrecondition, InvalidArgument, NotFound
-from langptune.weights import Manifest, WeightsStore
+from langptune.weights import Golden, Manifest, WeightsStore
 
 
 @pytest.fixture
@@ -48,12 +49,66 @@ def test_the_id_follows_the_content(store: WeightsStore, model: Path) -> None:
     assert len(store.versions("encoder")) == 2
 
 
-def test_a_changed_file_is_found_out(store: WeightsStore, model: Path) -> None:
-    version = _added(store, model).version
-    folder = Path(store.local_path("encoder", version))
+def test_a_changed_file_is_found_out(tmp_path: Path, model: Path) -> None:
+    store = WeightsStore(str(tmp_path / "weights"), tmp_path / "cache")
+    manifest = _added(store, model)
+    assert store.deployed_digest("encoder", manifest.version) == manifest.digest
+    folder = Path(store.local_path("encoder", manifest.version))
     (folder / "model.safetensors").write_bytes(b"tampered")
     with pytest.raises(FailedPrecondition, match=r"model\.safetensors"):
-        store.local_path("encoder", version)
+        store.local_path("encoder", manifest.version)
+    assert store.deployed_digest("encoder", manifest.version) != manifest.digest
+    (folder / "model.safetensors").unlink()
+    assert store.deployed_digest("encoder", manifest.version) != manifest.digest
+
+
+def test_a_local_copy_that_has_gone_bad_is_fetched_again(tmp_path: Path, model: Path) -> None:
+    store = WeightsStore(f"memory://{tmp_path.name}/weights", tmp_path / "cache")
+    manifest = _added(store, model)
+    folder = Path(store.local_path("encoder", manifest.version))
+    (folder / "model.safetensors").write_bytes(b"half a file")
+    assert store.deployed_digest("encoder", manifest.version) != manifest.digest
+    assert (Path(store.local_path("encoder", manifest.version)) / "model.safetensors").read_bytes() == b"weights"
+    assert store.deployed_digest("encoder", manifest.version) == manifest.digest
+
+
+def test_what_was_scored_is_kept_with_the_version(store: WeightsStore, model: Path) -> None:
+    golden = Golden((1, 2), (3, 4), -5.5)
+    added = store.add(model, Manifest(version="job-a", kind="encoder", base_model="base", golden=golden))
+    kept = store.manifest("encoder", added.version).golden
+    assert kept is not None
+    assert (list(kept.prompt_token_ids), list(kept.response_token_ids), kept.log_prob) == ([1, 2], [3, 4], -5.5)
+    assert kept.deviation(-5.7) == pytest.approx(0.1)  # 0.2 nats over two tokens
+    assert kept.deviation(float("nan")) == float("inf")
+
+
+def test_a_base_model_that_has_changed_is_found_out(store: WeightsStore, model: Path) -> None:
+    base = store.ensure_base("decoder", str(model))
+    assert store.deployed_digest("decoder", base.version) == base.digest == ""
+    (model / "model.safetensors").write_bytes(b"other weights")
+    with pytest.raises(FailedPrecondition, match="has changed since it was registered"):
+        store.deployed_digest("decoder", base.version)
+
+
+def test_every_byte_is_on_the_disk_before_the_manifest_appears(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Follows the system calls: when the manifest gets its name, every file and folder of the version has been synced."""
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    version = _added(WeightsStore(str(tmp_path / "weights"), tmp_path / "cache"), model).version
+    folder = tmp_path / "weights" / "encoder" / version
+    manifest_synced = next(at for at, path in enumerate(synced) if ".partial" in path)
+    before, after = synced[:manifest_synced], synced[manifest_synced:]
+    for name in ("config.json", "model.safetensors", "1_Pooling/config.json", "1_Pooling", "", "..", "../.."):
+        assert str((folder / name).resolve()) in before
+    assert str(folder) in after
 
 
 def test_without_a_manifest_there_is_no_version(tmp_path: Path, model: Path) -> None:
