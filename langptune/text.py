@@ -110,6 +110,12 @@ def fit_history(
     return _cut(history, described, steps[place]) if place < len(steps) else None
 
 
+def fitted_text(history: Sequence[Interaction], limit: int, count_tokens: Callable[[str], int]) -> str:
+    """D(h) for an embedder that reads `limit` tokens: the newest entries that fit; of one that does not, its beginning."""
+    fitted = fit_history(history, limit, lambda entries: count_tokens(history_text(entries)))
+    return history_text(fitted.history if fitted else history[-1:])
+
+
 def _cut(history: Sequence[Interaction], described: Sequence[int], step: int) -> FittedHistory:
     bare = frozenset(described[:step])
     dropped = max(0, step - len(described))

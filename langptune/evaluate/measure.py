@@ -17,7 +17,6 @@ from langptune.errors import InvalidArgument
 from langptune.evaluate.baselines import excluded_items
 from langptune.evaluate.scores import Scores
 from langptune.rpc import open_channel
-from langptune.text import history_text
 from langptune.v1 import decoder_pb2, decoder_pb2_grpc, encoder_pb2, encoder_pb2_grpc
 
 OnProgress = Callable[[str, int, int], None]  # (phase, done, total), in texts
@@ -50,9 +49,9 @@ class Measured:
     """What was found, and the texts that it was found with."""
 
     scores: Scores
-    texts: tuple[tuple[str, ...], ...]  # [users][samples]
+    texts: tuple[tuple[str, ...], ...]  # [users][samples]; empty where histories stand for profiles
     catalogue_size: int  # items that were ranked, before exclusions
-    truncated: int  # texts whose end the embedder did not read
+    truncated: int  # texts whose end, or histories whose oldest part, the embedder did not read
     profile_tokens: float  # per profile; 0.0 where histories stand for profiles
 
 
@@ -85,7 +84,7 @@ class Evaluator:
             raise InvalidArgument("sessions", "there is nobody to measure on")
         texts: list[tuple[str, ...]]
         if self.options.profile_source == "history":
-            texts, tokens = [(history_text(session.history),) for session in sessions], 0.0
+            texts, tokens = [("",)] * len(sessions), 0.0  # the decoder fits the histories to its embedder
         else:
             texts, tokens = await self._write(versions.encoder_version, sessions, on_progress)
         return await self._rank(versions.decoder_version, sessions, texts, tokens, on_progress)
@@ -121,7 +120,12 @@ class Evaluator:
         on_progress: OnProgress,
     ) -> Measured:
         queries = [
-            decoder_pb2.TargetQuery(text=text, target_item_ids=session.target_item_ids, exclude_item_ids=excluded_items(session))
+            decoder_pb2.TargetQuery(
+                text=text,
+                history=history_to_proto(session.history) if self.options.profile_source == "history" else None,
+                target_item_ids=session.target_item_ids,
+                exclude_item_ids=excluded_items(session),
+            )
             for session, samples in zip(sessions, texts, strict=True)
             for text in samples
         ]

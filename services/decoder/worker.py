@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langptune.domain import Interaction
-from langptune.text import fit_history, history_text
+from langptune.text import fitted_text, history_text
 from services.decoder.embedder import Embedder
 
 
@@ -76,10 +76,9 @@ class EmbeddingWorker:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _fit(self, history: Sequence[Interaction]) -> FittedText:
-        def tokens(entries: Sequence[Interaction]) -> int:
-            return self._embedder.count_tokens([history_text(entries)], queries=True)[0]
+        def tokens(text: str) -> int:
+            return self._embedder.count_tokens([text], queries=True)[0]
 
         limit = self._embedder.max_tokens
-        fitted = fit_history(history, limit, tokens)
-        kept = fitted.history if fitted else history[-1:]  # not even the newest entry fits: as much of it as does
-        return FittedText(history_text(kept), min(tokens(kept), limit) / tokens(history))
+        kept = fitted_text(history, limit, tokens)
+        return FittedText(kept, min(tokens(kept), limit) / tokens(history_text(history)))

@@ -54,16 +54,22 @@ class Decoder:
         self._stub = decoder_pb2_grpc.DecoderServiceStub(stub_channel)
         self._import_timeout = import_timeout
 
-    async def rank(self, text: str, version: str, k: int, exclude: Collection[str]) -> list[common_pb2.RankedItem]:
-        """The best `k` items for `text`, without `exclude` (at most 10,000 ids)."""
-        request = decoder_pb2.RankRequest(text=text, decoder_version=version, k=k, exclude_item_ids=exclude)
+    async def rank(
+        self, text: str, version: str, k: int, exclude: Collection[str], history: Sequence[Interaction] = ()
+    ) -> list[common_pb2.RankedItem]:
+        """The best `k` items for `text`, or for `history` in its place, without `exclude` (at most 10,000 ids)."""
+        request = decoder_pb2.RankRequest(
+            text=text, history=_history(history), decoder_version=version, k=k, exclude_item_ids=exclude
+        )
         return list((await self._stub.Rank(request)).items)
 
-    async def places(self, text: str, version: str, item_ids: Sequence[str], exclude: Collection[str]) -> dict[str, int]:
-        """The exact rank, from 1, of each of `item_ids` (at most 100) in the ranking for `text` without `exclude`."""
+    async def places(
+        self, text: str, version: str, item_ids: Sequence[str], exclude: Collection[str], history: Sequence[Interaction] = ()
+    ) -> dict[str, int]:
+        """The exact rank, from 1, of each of `item_ids` (at most 100) in what `rank` ranks by the same."""
         if not item_ids:
             return {}
-        query = decoder_pb2.TargetQuery(text=text, target_item_ids=item_ids, exclude_item_ids=exclude)
+        query = decoder_pb2.TargetQuery(text=text, history=_history(history), target_item_ids=item_ids, exclude_item_ids=exclude)
         response = await self._stub.RankTargets(decoder_pb2.RankTargetsRequest(queries=[query], decoder_version=version))
         return dict(zip(item_ids, response.results[0].ranks, strict=True))
 
@@ -93,3 +99,8 @@ class Decoder:
         requests: Any = (decoder_pb2.ImportItemsRequest(items=batch) async for batch in batches)
         response: decoder_pb2.ImportItemsResponse = await self._stub.ImportItems(requests, timeout=self._import_timeout)
         return response
+
+
+def _history(history: Sequence[Interaction]) -> common_pb2.History | None:
+    """None leaves a message's field absent."""
+    return history_to_proto(history) if history else None

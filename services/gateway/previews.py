@@ -45,12 +45,13 @@ class Previewer:
             ranked = await self._decoder.rank(text, version, k, query.seen)
             return Preview([_previewed(place, 0) for place in ranked], [], query)
         ranked, present = await asyncio.gather(
-            self._decoder.rank(text, version, k, query.seen), self._decoder.rank(query.text, version, k, query.seen)
+            self._decoder.rank(text, version, k, query.seen),
+            self._decoder.rank(query.text, version, k, query.seen, query.history),
         )
         coming = {place.item.item_id for place in ranked}
         leaving = [place for place in present if place.item.item_id not in coming]
         before, after = await asyncio.gather(
-            self._decoder.places(query.text, version, [place.item.item_id for place in ranked], query.seen),
+            self._decoder.places(query.text, version, [place.item.item_id for place in ranked], query.seen, query.history),
             self._decoder.places(text, version, [place.item.item_id for place in leaving], query.seen),
         )
         return Preview(

@@ -10,9 +10,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from langptune.convert import MAX_TEXT, check_id, check_range, item_to_proto
+from langptune.convert import check_id, check_range, item_to_proto
 from langptune.domain import Interaction
-from langptune.text import ENTRY_SEPARATOR, history_text, interaction_text
 from langptune.v1 import common_pb2
 from services.gateway.backends import Decoder
 from services.gateway.histories import Histories
@@ -36,11 +35,12 @@ class Query:
     """What a user's ranking is made from, before anything is ranked."""
 
     basis: Basis
-    text: str  # empty by popularity
+    text: str  # the profile; empty by history and by popularity
     seen: Collection[str]  # items of the history: not ranked
     reason: str = ""  # why it is not the profile
     pins: Pins = field(default_factory=Pins)
     profile_revision: int = 0
+    history: Sequence[Interaction] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Recommender:
         query = await self.query(user_id)
         if query.basis is Basis.POPULARITY:
             return await self._by_popularity(k, query)
-        items = await self._decoder.rank(query.text, query.pins.decoder_version, k, query.seen)
+        items = await self._decoder.rank(query.text, query.pins.decoder_version, k, query.seen, query.history)
         return Recommendation(items, query.basis, query.reason, query.pins, query.profile_revision)
 
     async def query(self, user_id: str) -> Query:
@@ -94,7 +94,7 @@ class Recommender:
             return Query(Basis.PROFILE, profile.text, seen, "", pins, profile.revision)
         history = await self._histories.latest(user_id, self._history_ranked) if seen else []
         if history:
-            return Query(Basis.HISTORY, query_text(history), seen, f"{user_id} has no profile yet", pins)
+            return Query(Basis.HISTORY, "", seen, f"{user_id} has no profile yet", pins, history=history)
         return Query(Basis.POPULARITY, "", seen, f"{user_id} has neither a profile nor a history yet", pins)
 
     async def _by_popularity(self, k: int, query: Query) -> Recommendation:
@@ -122,13 +122,3 @@ class Recommender:
             if not token:
                 break
         return found[:size]
-
-
-def query_text(history: Sequence[Interaction]) -> str:
-    """The history written out, its newest entries that fit the 100,000 characters of a text."""
-    room = MAX_TEXT
-    for position in range(len(history) - 1, -1, -1):
-        room -= len(interaction_text(history[position])) + len(ENTRY_SEPARATOR)
-        if room < 0:
-            return history_text(history[position + 1 :] or history[-1:])[:MAX_TEXT]
-    return history_text(history)

@@ -31,6 +31,6 @@ class GatewaySettings(RedisSettings, ServiceSettings):
     )
     history_sent: int = Field(default=100, ge=1, le=1_000, description="newest interactions sent to the encoder for a profile")
     history_ranked: int = Field(
-        default=10, ge=1, le=1_000, description="newest interactions written out as the query of a user without a profile"
+        default=10, ge=1, le=20, description="newest interactions written out as the query of a user without a profile"
     )
     revisions_kept: int = Field(default=1_000, ge=2, le=100_000, description="profile revisions kept per user")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from langptune.convert import history_to_proto
 from langptune.errors import Internal
 from langptune.ranking import RankingQuality
 from langptune.v1 import decoder_pb2
@@ -62,5 +63,8 @@ class DecoderRewards:
 
 def _query(query: RankQuery) -> decoder_pb2.TargetQuery:
     return decoder_pb2.TargetQuery(
-        text=query.profile, target_item_ids=query.target_item_ids, exclude_item_ids=query.excluded_item_ids
+        text=query.profile,
+        history=history_to_proto(query.history) if query.history else None,
+        target_item_ids=query.target_item_ids,
+        exclude_item_ids=query.excluded_item_ids,
     )

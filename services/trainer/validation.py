@@ -15,7 +15,6 @@ from statistics import fmean
 
 from langptune.domain import Session
 from langptune.ranking import RankingQuality
-from langptune.text import history_text
 from langptune.weights import Measurement, Readability
 from services.trainer.learning.config import LearningConfig
 from services.trainer.learning.ports import RankQuery
@@ -59,6 +58,7 @@ class Validation:
         self._config = config
         self._chunk = chunk  # users at once
         self._between = between  # raises where the job is to stop
+        self._by_history = config.profile_source == "history"
 
     async def run(self) -> Validated | None:
         """None without validation users."""
@@ -69,7 +69,7 @@ class Validation:
             await self._between()
             part = self.sessions[start : start + self._chunk]
             profiles, ended = await self._profiles(part, _SEED + start + self._config.seed)
-            queries = [_query(text, session) for text, session in zip(profiles, part, strict=True)]
+            queries = [self._query(text, session) for text, session in zip(profiles, part, strict=True)]
             found += await self._rewards.qualities(queries, VALIDATION_CUTOFF)
             texts += profiles
             terminated += ended
@@ -84,13 +84,17 @@ class Validation:
         return Validated(quality, [each.ndcg for each in found], readability)
 
     async def _profiles(self, sessions: Sequence[Session], seed: int) -> tuple[list[str], list[bool]]:
-        """A text per session, and of each profile whether the model ended it."""
-        if self._config.profile_source == "history":
-            return [history_text(session.history) for session in sessions], []
+        """A text per session, and of each profile whether the model ended it; histories stand for themselves."""
+        if self._by_history:
+            return [""] * len(sessions), []
         histories = [session.history for session in sessions]
         groups = await self._rollouts.sample(histories, samples=1, max_new_tokens=self._config.rlso.max_new_tokens, seed=seed)
         profiles = [group.rollouts[0] for group in groups]
         return [profile.text for profile in profiles], [profile.finish_reason == "stop" for profile in profiles]
+
+    def _query(self, profile: str, session: Session) -> RankQuery:
+        known = tuple(entry.item.item_id for entry in session.history)
+        return RankQuery(profile, session.target_item_ids, known, session.history if self._by_history else ())
 
 
 class KeptMeasurement:
@@ -118,7 +122,3 @@ class KeptMeasurement:
         partial = self._file.with_suffix(".partial")
         partial.write_text(content)
         partial.replace(self._file)
-
-
-def _query(text: str, session: Session) -> RankQuery:
-    return RankQuery(text, session.target_item_ids, tuple(entry.item.item_id for entry in session.history))

@@ -102,7 +102,11 @@ class Algorithm:
         started = time.perf_counter()
         groups = await self._sample(step, sessions, 1) if self.config.profile_source == "profile" else None
         sampled = time.perf_counter()
-        texts = [group.rollouts[0].text for group in groups] if groups else [history_text(row.history) for row in sessions]
+        texts = (
+            [group.rollouts[0].text for group in groups]
+            if groups
+            else [learner.embedder.text_of(row.history) for row in sessions]
+        )
         examples = [self._example(text, session) for text, session in zip(texts, sessions, strict=True)]
         rate = self._rate(step, config.learning_rate)
         negatives = self._negatives(step, config.catalogue_negatives)

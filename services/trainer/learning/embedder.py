@@ -16,6 +16,8 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from torch.nn import functional
 
+from langptune.domain import Interaction
+from langptune.text import fitted_text, history_text
 from services.trainer.learning.config import ContrastiveConfig
 from services.trainer.learning.contrastive import false_negatives, info_nce
 from services.trainer.learning.parallel import ALONE, Parallel, Weights, lent, share
@@ -47,6 +49,13 @@ class Embedder:
         """Positions of `texts` by length, as many at a time as one forward pass takes."""
         order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
         return [order[start : start + self.rows] for start in range(0, len(order), self.rows)]
+
+    def text_of(self, history: Sequence[Interaction]) -> str:
+        """D(h) as the model can read it: its newest entries (NoProfile, Section 4.2)."""
+        tokenizer, limit = self.model.tokenizer, self.model.max_seq_length
+        if limit is None:
+            return history_text(history)
+        return fitted_text(history, limit, lambda text: len(tokenizer(text, truncation=False, verbose=False)["input_ids"]))
 
     def _forward(self, texts: list[str]) -> Tensor:
         features = self.model.preprocess(texts)

@@ -42,9 +42,10 @@ class RolloutGroup:
 class RankQuery:
     """One question to the recommender decoder: where do the targets stand for this profile?"""
 
-    profile: str
+    profile: str  # empty where `history` stands for it
     target_item_ids: tuple[str, ...]  # f, at least one
     excluded_item_ids: tuple[str, ...]  # the history's items, masked out of the ranking
+    history: History = ()  # NoProfile: D(h) itself is the query
 
 
 class Saveable(Protocol):

@@ -1,4 +1,4 @@
-"""The parts without a store of their own: the query of a history, the check of Redis's durability, the settings shown."""
+"""The parts without a store of their own: the check of Redis's durability, the settings shown."""
 
 import json
 import subprocess
@@ -7,25 +7,8 @@ from pathlib import Path
 
 import redis.asyncio as redis
 
-from langptune.convert import MAX_TEXT
-from langptune.domain import Interaction, Item
-from langptune.text import history_text
 from services.gateway.durability import warn_if_weak
-from services.gateway.recommendations import query_text
 from tests.support.processes import ROOT
-
-
-def _said(number: int, length: int) -> Interaction:
-    return Interaction(Item(f"i{number}", f"title {number}"), 4.0, "x" * length, number)
-
-
-def test_a_query_is_the_newest_part_of_the_history_that_fits_a_text() -> None:
-    short = [_said(1, 10), _said(2, 10)]
-    assert query_text(short) == history_text(short)
-    long = [_said(1, 10), _said(2, 60_000), _said(3, 30_000)]
-    assert query_text(long) == history_text(long)
-    assert query_text([_said(0, 10_000), *long]) == history_text(long)
-    assert query_text([*long, _said(4, MAX_TEXT)]) == history_text([_said(4, MAX_TEXT)])[:MAX_TEXT]
 
 
 async def test_a_redis_that_may_lose_an_acknowledged_write_is_named(client: redis.Redis) -> None:

@@ -9,10 +9,12 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedTokenizerFast
 
+from langptune.text import history_text
 from services.trainer.learning.config import ContrastiveConfig
 from services.trainer.learning.embedder import ContrastiveExample, Embedder, EmbedderLearner
 from services.trainer.learning.ports import Rollout, RolloutGroup
 from services.trainer.learning.progress import RolloutFigures, distinct_share, logprob_gap
+from tests.unit.learning.support import session
 from tests.unit.learning.world import tiny_embedder
 
 TEXTS = ["w3 w4 w5", "w9", "w10 w11 w12 w13 w14 w15", "w3", "w20 w21"]
@@ -68,6 +70,21 @@ def test_saved_is_what_the_decoder_loads(tokenizer: PreTrainedTokenizerFast, tmp
     assert torch.allclose(served, embedder.embed(TEXTS), atol=1e-6)
     again = Embedder.load(tmp_path / "saved", rows=2)
     assert torch.equal(again.embed(TEXTS), embedder.embed(TEXTS))
+
+
+def test_a_history_is_read_from_its_newest_end(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    """Three entries; as there is room for fewer tokens, the oldest loses its words first, and the newest is never lost."""
+    embedder = Embedder(tiny_embedder(tmp_path / "base", tokenizer), rows=2)
+    history = session(0, [1, 2, 3], 4).history
+    whole = len(tokenizer(history_text(history))["input_ids"])
+    embedder.model.max_seq_length = whole
+    assert embedder.text_of(history) == history_text(history)
+    for limit in range(whole - 1, whole // 3, -1):
+        embedder.model.max_seq_length = limit
+        text = embedder.text_of(history)
+        assert len(tokenizer(text)["input_ids"]) <= limit
+        assert f"Title: {history[-1].item.title}\n" in text
+    assert f"Title: {history[0].item.title}\n" not in text
 
 
 def test_figures_of_rollouts() -> None:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from langptune.domain import Interaction, Item
-from langptune.text import fit_history, history_text, item_text, prompt_text
+from langptune.text import fit_history, fitted_text, history_text, item_text, prompt_text
 
 MARTIAN = Item(
     item_id="B018",
@@ -42,6 +42,10 @@ def _words(history: object) -> int:
     return len(history_text(history).split())  # type: ignore[arg-type]
 
 
+def _count(text: str) -> int:
+    return len(text.split())
+
+
 def test_a_history_that_fits_is_left_alone() -> None:
     history = [Interaction(MARTIAN, 5), Interaction(BARE, 3)]
     fitted = fit_history(history, _words(history), _words)
@@ -66,6 +70,15 @@ def test_what_cannot_fit_is_none_and_drop_cuts_nothing() -> None:
     history = [Interaction(MARTIAN, 5), Interaction(BARE, 4)]
     assert fit_history(history, 3, _words) is None
     assert fit_history(history, _words(history) - 1, _words, "drop") is None
+
+
+def test_an_embedder_is_given_the_newest_entries_that_it_reads() -> None:
+    history = [Interaction(MARTIAN, 5), Interaction(BARE, 4)]
+    newest = history_text(history[1:])
+    limit = len(newest.split())
+    assert fitted_text(history, 10_000, _count) == history_text(history)
+    assert fitted_text(history, limit, _count) == newest
+    assert fitted_text(history, 1, _count) == newest, "its end is the model's to cut: nothing newer is left to keep"
 
 
 def test_cutting_a_long_history_counts_its_tokens_only_a_few_times() -> None:
