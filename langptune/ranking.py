@@ -49,9 +49,9 @@ def exact_ranks(
     """1 + the number of items above each target, by counting. Raises ValueError when a target is excluded."""
     if set(targets) & set(excluded):
         raise ValueError("a target cannot be excluded")
-    kept = np.ones(len(similarities), dtype=bool)
-    kept[list(excluded)] = False
-    return [1 + int(np.count_nonzero((similarities > similarities[target]) & kept)) for target in targets]
+    left_out = similarities[np.unique(np.asarray(excluded, dtype=np.intp))]
+    wanted = similarities[np.asarray(targets, dtype=np.intp)]
+    return [1 + int(np.count_nonzero(similarities > own) - np.count_nonzero(left_out > own)) for own in wanted]
 
 
 def _distinct_places(ranks: Sequence[int]) -> list[int]:

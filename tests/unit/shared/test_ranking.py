@@ -72,3 +72,31 @@ def test_agrees_with_scikit_learn(data: st.DataObject) -> None:
     first = np.zeros(items)
     first[targets[int(np.argmin(ranks))]] = 1.0
     assert ranking_quality(ranks).mrr == pytest.approx(label_ranking_average_precision_score([first], [similarities]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_ties_many_targets_and_left_out_items_agree_with_scikit_learn(data: st.DataObject) -> None:
+    """Four levels of similarity over up to 40 items, so nearly all tie; up to 10 targets; others left out of the ranking.
+
+    A tie is settled in the target's favour: scikit-learn is given the targets a quarter of a level higher, and no item left out.
+    Recall is checked by its definition: targets with fewer than `cutoff` items before them.
+    """
+    items = data.draw(st.integers(2, 40))
+    similarities = np.array(data.draw(st.lists(st.integers(0, 3), min_size=items, max_size=items)), dtype=float)
+    targets = data.draw(st.lists(st.integers(0, items - 1), min_size=1, max_size=min(10, items - 1), unique=True))
+    others = [at for at in range(items) if at not in targets]
+    excluded = data.draw(st.lists(st.sampled_from(others), max_size=len(others) - 1))
+    kept = [at for at in range(items) if at not in excluded]
+    cutoff = data.draw(st.integers(1, len(kept)))
+    relevant = np.isin(kept, targets).astype(float)
+    settled = similarities[kept] + 0.25 * relevant
+    quality = ranking_quality(exact_ranks(similarities, targets, excluded), cutoff)
+    assert quality.ndcg == pytest.approx(ndcg_score([relevant], [settled], k=cutoff))
+    order = np.lexsort((-settled,))
+    places = 1 + np.flatnonzero(relevant[order])
+    assert quality.recall == pytest.approx(np.mean(places <= cutoff))
+    first = np.zeros(len(kept))
+    first[order[places[0] - 1]] = 1.0
+    reciprocal = label_ranking_average_precision_score([first], [settled + 0.1 * first])
+    assert quality.mrr == pytest.approx(reciprocal if places[0] <= cutoff else 0.0)
