@@ -11,7 +11,6 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, closing
 from dataclasses import asdict
-from typing import Any
 
 import structlog
 
@@ -89,6 +88,7 @@ class Training:
     async def _run(self) -> Release:
         parent = await self._registry.get(self._job.parent_release_id)
         data = await asyncio.to_thread(Dataset.open, dataset_folder(self._job.spec.dataset_uri))
+        self._dataset = data.content_hash
         self._rollouts = EncoderRollouts(
             self._peers, self._versions, self._settings, version=parent.encoder_version, domain=data.domain
         )
@@ -148,7 +148,11 @@ class Training:
     async def _save(self, algorithm: Algorithm) -> None:
         if algorithm.done != self._saved[0]:
             state = algorithm.state_dict()
-            state["run"]["job"] = self._identity()
+            state["run"]["job"] = {
+                "created_ms": self._job.create_time_ms,
+                "dataset": self._dataset,
+                "parent": self._job.parent_release_id,
+            }
             with writing("a checkpoint", self._checkpoints.root):
                 await asyncio.to_thread(self._checkpoints.save, algorithm.done, state, algorithm.score)
         self._saved = (algorithm.done, time.monotonic())
@@ -171,20 +175,22 @@ class Training:
         return algorithm
 
     def _restore(self, algorithm: Algorithm) -> None:
-        """Go on from the newest checkpoint, if there is one of this job (and not of an earlier one of its name)."""
+        """Go on from the newest checkpoint, if there is one of this job (and not of an earlier one of its name).
+
+        Raises FailedPrecondition, reason DATASET_CHANGED, when the data set is not the one that the checkpoint was learnt from.
+        """
         state = self._checkpoints.load()
         if state is None:
             return
-        if state["run"]["job"] == self._identity():
-            algorithm.load_state_dict(state)
-        else:
-            log.warning("checkpoints of another job removed", folder=str(self._checkpoints.root), job=state["run"]["job"])
+        made_by = state["run"]["job"]
+        if made_by["created_ms"] != self._job.create_time_ms:
+            log.warning("checkpoints of another job removed", folder=str(self._checkpoints.root), job=made_by)
             self._checkpoints.clear()
-
-    def _identity(self) -> dict[str, Any]:
-        """What a checkpoint of this job carries."""
-        job = self._job
-        return {"created_ms": job.create_time_ms, "parent": job.parent_release_id, "dataset": job.spec.dataset_uri}
+        elif made_by["dataset"] != self._dataset:
+            message = f"{self._job.spec.dataset_uri} has changed since the job began: it cannot go on with other data"
+            raise FailedPrecondition(message, reason="DATASET_CHANGED")
+        else:
+            algorithm.load_state_dict(state)
 
     async def _publish(self, algorithm: Algorithm) -> None:
         """The final weights, where they are not those that the services have already."""

@@ -12,12 +12,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from langptune.errors import Aborted, AlreadyExists, Cancelled, FailedPrecondition, NotFound
 from langptune.v1 import trainer_pb2 as pb
+from services.trainer.learning.checkpoint import Checkpoints
 from tests.integration.trainer.world import Client, World, is_step
 
 
 async def test_a_job_trains_both_models_and_its_release_is_published_and_rolled_back(world: World, client: Client) -> None:
     before = await client.live()
     spec = world.spec()
+    folder = world.folder / "jobs" / "whole"
+    forgotten = {"job": {"created_ms": 1}, "done": 3}  # of a job of this name that the table knows no more
+    Checkpoints(folder / "checkpoints").save(3, {"run": forgotten})
     job = await client.create(spec, "whole")
     assert job.state == pb.JOB_STATE_QUEUED
     assert job.steps_total == 5
@@ -52,7 +56,7 @@ async def test_a_job_trains_both_models_and_its_release_is_published_and_rolled_
     # nothing is left of the job but its release's versions and its log
     assert world.stored("encoder", "whole") == {release.encoder_version}
     assert world.stored("decoder", "whole") == {release.decoder_version}
-    folder = world.folder / "jobs" / "whole"
+    assert "checkpoints of another job removed" in world.worker_log("whole")
     assert sorted(path.name for path in folder.iterdir()) == ["tensorboard", "worker.lock", "worker.log"]
     assert _told(live) == _on_the_board(folder / "tensorboard")
 
