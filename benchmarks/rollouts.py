@@ -57,6 +57,7 @@ class Rate:
     tokens: int  # up to and including EOS
     computed_tokens: int  # rows times positions that were computed
     seconds: float
+    cpu_seconds: float  # of the whole process: what other work on the machine disturbs less
 
     def figures(self) -> dict[str, float]:
         return {
@@ -64,6 +65,7 @@ class Rate:
             "tokens_per_second": self.tokens / self.seconds,
             "computed_tokens_per_second": self.computed_tokens / self.seconds,
             "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
         }
 
 
@@ -78,14 +80,14 @@ class Baseline:
 
     def run(self, histories: Sequence[Sequence[Interaction]], *, until_eos: bool) -> Rate:
         """`until_eos`: let texts end (a call lasts as long as its longest text), else always write `new_tokens`."""
+        torch.manual_seed(0)
+        started, cpu_started = time.perf_counter(), time.process_time()
         prompts = [self._prompts.build(history, DEFAULT_DOMAIN, "history").token_ids for history in histories]
         chunks = [prompts[at : at + BASELINE_HISTORIES] for at in range(0, len(prompts), BASELINE_HISTORIES)]
-        torch.manual_seed(0)
-        started = time.perf_counter()
         texts = [text for chunk in chunks for text in self._generate(chunk, until_eos)]
-        seconds = time.perf_counter() - started
+        seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
         ends = [1 + text.index(self._eos) if self._eos in text else len(text) for text in texts]
-        return Rate(len(texts), sum(ends), sum(map(len, texts)), seconds)
+        return Rate(len(texts), sum(ends), sum(map(len, texts)), seconds, cpu_seconds)
 
     @property
     def _eos(self) -> int:
@@ -111,11 +113,11 @@ async def engine_rate(engine: TransformersEngine, works: Sequence[Work]) -> Rate
     async def one(work: Work) -> list[RolloutGroup]:
         return [group async for group in engine.sample_rollouts(work)]
 
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     groups = [group for answer in await asyncio.gather(*map(one, works)) for group in answer]
-    seconds = time.perf_counter() - started
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     tokens = [len(rollout.token_ids) for group in groups for rollout in group.rollouts]
-    return Rate(len(tokens), sum(tokens), sum(tokens), seconds)
+    return Rate(len(tokens), sum(tokens), sum(tokens), seconds, cpu_seconds)
 
 
 async def streaming(engine: TransformersEngine, works: Sequence[Work]) -> dict[str, float]:
@@ -185,8 +187,15 @@ def _row(count: int, ours: Rate, fixed: Rate, ending: Rate, pieces: dict[str, fl
         "generate_until_eos": ending.figures(),
         "throughput_ratio": speed / (fixed.profiles / fixed.seconds),
         "throughput_ratio_until_eos": speed / (ending.profiles / ending.seconds),
+        "cpu_ratio": _cpu_ratio(ours, fixed),
+        "cpu_ratio_until_eos": _cpu_ratio(ours, ending),
         "streaming": pieces,
     }
+
+
+def _cpu_ratio(ours: Rate, other: Rate) -> float:
+    """Profiles per CPU second, ours over the other's."""
+    return ours.profiles / ours.cpu_seconds / (other.profiles / other.cpu_seconds)
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -196,7 +205,8 @@ def _line(row: dict[str, Any]) -> str:
     return (
         f"{row['concurrent_histories']:>3} histories x {SAMPLES}: engine {engine:.2f} profiles/s "
         f"({row['engine']['tokens_per_second']:.0f} tokens/s), generate {fixed:.2f} fixed / {ending:.2f} until EOS, "
-        f"ratio {row['throughput_ratio']:.1f} / {row['throughput_ratio_until_eos']:.1f}; "
+        f"ratio {row['throughput_ratio']:.1f} / {row['throughput_ratio_until_eos']:.1f} "
+        f"(CPU {row['cpu_ratio']:.1f} / {row['cpu_ratio_until_eos']:.1f}); "
         f"first piece p95 {row['streaming']['time_to_first_token_p95_s'] * 1e3:.0f} ms\n"
     )
 

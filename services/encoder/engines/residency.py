@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+P = TypeVar("P")
 T = TypeVar("T")
 
 
@@ -21,10 +22,10 @@ class _Entry(Generic[T]):
     uses: int = 0
 
 
-class Residency(Generic[T]):
-    """At most `limit` values by version. `locate` (version -> path) and `load` (path -> value) run in threads of their own."""
+class Residency(Generic[P, T]):
+    """At most `limit` values by version. `locate` (version -> place) and `load` (place -> value) run in threads of their own."""
 
-    def __init__(self, locate: Callable[[str], str], load: Callable[[str], T], limit: int) -> None:
+    def __init__(self, locate: Callable[[str], P], load: Callable[[P], T], limit: int) -> None:
         self._locate = locate
         self._load = load
         self._limit = limit
@@ -40,6 +41,11 @@ class Residency(Generic[T]):
     def values(self) -> list[T]:
         """The resident values, the least recently used first."""
         return [entry.value for entry in self._entries.values()]
+
+    def get(self, version: str) -> T | None:
+        """The value of `version` if it is resident."""
+        entry = self._entries.get(version)
+        return entry.value if entry else None
 
     @asynccontextmanager
     async def use(self, version: str) -> AsyncIterator[T]:
@@ -91,12 +97,12 @@ class Residency(Generic[T]):
             task.exception()  # those who wait for it see it; nobody may be left to
 
     async def _bring(self, version: str) -> None:
-        path = await asyncio.to_thread(self._locate, version)  # before anything is evicted for a version that does not exist
+        place = await asyncio.to_thread(self._locate, version)  # before anything is evicted for a version that does not exist
         async with self._changed:
             await self._changed.wait_for(self._has_room)
             self._opening += 1
         try:
-            self._entries[version] = _Entry(await asyncio.to_thread(self._load, path))
+            self._entries[version] = _Entry(await asyncio.to_thread(self._load, place))
         finally:
             self._opening -= 1
             await self._tell()

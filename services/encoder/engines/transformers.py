@@ -10,12 +10,13 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from dataclasses import dataclass
 from functools import partial
 
 from langptune.weights import WeightsStore
 from services.encoder.engines.admission import Admission
 from services.encoder.engines.decoding import Sample, Task, score
-from services.encoder.engines.loading import LoadedModel, ModelLoader
+from services.encoder.engines.loading import LoadedModel, ModelLoader, is_difference
 from services.encoder.engines.port import Rollout, RolloutGroup, Work, check_scored
 from services.encoder.engines.residency import Residency
 from services.encoder.engines.text import TextPieces, profile_text
@@ -26,15 +27,23 @@ from services.encoder.settings import EncoderSettings
 _HISTORY = ("history",)  # the field that a live request's history stands in
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a version's files are; `parent` is what they are a difference to."""
+
+    version: str
+    path: str
+    parent: _Place | None
+
+
 class TransformersEngine:
     """Implements `services.encoder.engines.port.Engine`. Needs a running event loop from `load` or `generate` on."""
 
     def __init__(self, settings: EncoderSettings, store: WeightsStore) -> None:
-        loader = ModelLoader(settings.encoder_device, settings.encoder_dtype, settings.encoder_prompt_tokens)
-        self._residency: Residency[LoadedModel] = Residency(
-            locate=partial(store.local_path, "encoder"),
-            load=lambda path: loader.load(path, self._residency.values()),
-            limit=settings.encoder_resident_versions,
+        self._store = store
+        self._loader = ModelLoader(settings.encoder_device, settings.encoder_dtype, settings.encoder_prompt_tokens)
+        self._residency: Residency[_Place, LoadedModel] = Residency(
+            self._locate, self._load, limit=settings.encoder_resident_versions
         )
         self._worker = Worker(
             max_rows=settings.encoder_batch_rows,
@@ -94,6 +103,20 @@ class TransformersEngine:
         await asyncio.to_thread(self._worker.close)
         await self._residency.close()
         self._prompt_thread.shutdown(cancel_futures=True)
+
+    def _locate(self, version: str) -> _Place:
+        """Verified files. Raises NotFound, FailedPrecondition."""
+        path = self._store.local_path("encoder", version)
+        if not is_difference(path):
+            return _Place(version, path, None)
+        return _Place(version, path, self._locate(self._store.manifest("encoder", version).parent))
+
+    def _load(self, place: _Place) -> LoadedModel:
+        """The model; the parent of a difference is taken from those in memory, or loaded for it."""
+        if place.parent is None:
+            return self._loader.load(place.path, self._residency.values())
+        parent = self._residency.get(place.parent.version) or self._load(place.parent)
+        return self._loader.load_difference(place.path, parent)
 
     async def _write(self, work: Work, priority: int, fields: Sequence[str]) -> AsyncGenerator[RolloutGroup, None]:
         with self._admission.place():

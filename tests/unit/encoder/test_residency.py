@@ -31,7 +31,7 @@ class Shelf:
             raise FailedPrecondition("the model /broken cannot be loaded")
         return path.upper()
 
-    def residency(self, limit: int = 2) -> Residency[str]:
+    def residency(self, limit: int = 2) -> Residency[str, str]:
         return Residency(self.locate, self.load, limit)
 
 
