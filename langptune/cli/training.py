@@ -24,10 +24,11 @@ from langptune.cli.output import (
     progress,
     run,
 )
+from langptune.cli.plans import show_plan
 from langptune.errors import FailedPrecondition, InvalidArgument
 
 if TYPE_CHECKING:
-    from langptune.client import TrainingJob, TrainingSpec
+    from langptune.client import TrainingJob, TrainingPlan, TrainingSpec
 
 app = typer.Typer(no_args_is_help=True, help="Training jobs. Example: langptune train start build/sample-world --watch")
 JobArgument = Annotated[str, typer.Argument(help="Job id.")]
@@ -53,8 +54,10 @@ def start(
     validation_users: Annotated[
         int | None, typer.Option(min=0, max=MAX_COUNT, help="Users to measure the candidate on, at most.")
     ] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="That train together, one to a GPU. Changes no result.")] = None,
     override: Annotated[list[str] | None, typer.Option("--set", help="Another hyperparameter, as NAME=VALUE.")] = None,
     job_id: Annotated[str, typer.Option(help="Chosen by you, for starting at most once.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and show the plan; start nothing.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and show rewards and metrics as they come.")] = False,
     gateway: GatewayOption = DEFAULT_GATEWAY,
     as_json: JsonOption = False,
@@ -62,6 +65,7 @@ def start(
     """Start a training job.
 
     Example: langptune train start build/sample-world --rlso-batches 30 --set rlso.learning_rate=1e-4 --watch
+    What would it take: langptune train start build/sample-world --preset paper/gemma-2b-it --processes 8 --dry-run
     """
     from langptune.client import ProfileSource, TrainingSpec
 
@@ -79,7 +83,12 @@ def start(
         parent_release_id=parent,
         validation_users=validation_users,
         overrides=dict(_assignment(text) for text in override or ()),
+        processes=processes,
     )
+    if dry_run:
+        plan = run(_plan(gateway, spec))
+        print_json(plan) if as_json else show_plan(plan)
+        return
     job = run(_start(gateway, spec, job_id))
     if watch:
         _watch_to_end(gateway, job.job_id, as_json)
@@ -186,6 +195,11 @@ async def _follow(gateway: str, job_id: str, as_json: bool) -> TrainingJob:
                 if not as_json and not (isinstance(step, StepDone) and messages.is_terminal):
                     console.print(event_line(event), highlight=False, markup=False)
         return await client.get_training_job(job_id)
+
+
+async def _plan(gateway: str, spec: TrainingSpec) -> TrainingPlan:
+    async with connect(gateway) as client:
+        return await client.plan_training_job(spec)
 
 
 async def _start(gateway: str, spec: TrainingSpec, job_id: str) -> TrainingJob:

@@ -105,6 +105,35 @@ def training_spec_to_proto(spec: values.TrainingSpec) -> trainer_pb2.TrainingSpe
         parent_release_id=spec.parent_release_id,
         validation_users=spec.validation_users,
         overrides=spec.overrides,
+        processes=spec.processes,
+    )
+
+
+def training_plan(message: trainer_pb2.CreateTrainingJobResponse) -> values.TrainingPlan:
+    plan = message.plan
+    stages = [
+        values.StageMemory(
+            zero_stage=stage.zero_stage,
+            weights_bytes=stage.weights_bytes,
+            gradient_bytes=stage.gradient_bytes,
+            optimizer_bytes=stage.optimizer_bytes,
+            activation_bytes=stage.activation_bytes,
+        )
+        for stage in plan.memory
+    ]
+    return values.TrainingPlan(
+        resolved=dict(message.job.resolved),
+        encoder_parameters=plan.encoder_parameters,
+        encoder_trainable_parameters=plan.encoder_trainable_parameters,
+        decoder_parameters=plan.decoder_parameters,
+        decoder_trainable_parameters=plan.decoder_trainable_parameters,
+        memory=stages,
+        tokens_per_update=plan.tokens_per_update,
+        cl_updates=plan.cl_updates,
+        rlso_updates=plan.rlso_updates,
+        total_flops=plan.total_flops,
+        estimated_seconds=plan.estimated_seconds,
+        assumed_flops_per_second=plan.assumed_flops_per_second,
     )
 
 
@@ -122,6 +151,7 @@ def training_spec(message: trainer_pb2.TrainingSpec) -> values.TrainingSpec:
         parent_release_id=message.parent_release_id,
         validation_users=message.validation_users if message.HasField("validation_users") else None,
         overrides=dict(message.overrides),
+        processes=message.processes if message.HasField("processes") else None,
     )
 
 

@@ -29,6 +29,7 @@ from langptune.client.values import (
     SentenceMark,
     TrainingEvent,
     TrainingJob,
+    TrainingPlan,
     TrainingSpec,
 )
 from langptune.convert import item_from_catalogue
@@ -244,6 +245,12 @@ class LangPTune:
         """Start a job. Idempotent by `job_id`; raises AlreadyExists for the same id with another spec."""
         request = trainer_pb2.CreateTrainingJobRequest(spec=convert.training_spec_to_proto(spec), job_id=job_id)
         return convert.training_job((await self._trainer.CreateTrainingJob(request, timeout=timeout)).job)
+
+    async def plan_training_job(self, spec: TrainingSpec, *, timeout: float | None = None) -> TrainingPlan:
+        """What the job would take; nothing is created. Raises what `create_training_job` raises, and FailedPrecondition for a
+        model that no plan can be made for."""
+        request = trainer_pb2.CreateTrainingJobRequest(spec=convert.training_spec_to_proto(spec), validate_only=True)
+        return convert.training_plan(await self._trainer.CreateTrainingJob(request, timeout=timeout))
 
     async def get_training_job(self, job_id: str, *, timeout: float | None = None) -> TrainingJob:
         """Raises NotFound."""

@@ -4,7 +4,7 @@ whose comments (protos/langptune/v1) hold the full definitions. Times are millis
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -208,6 +208,40 @@ class TrainingSpec:
     parent_release_id: str = ""  # the live one if empty
     validation_users: int | None = None
     overrides: Mapping[str, str] = field(default_factory=dict)  # other hyperparameters by name
+    processes: int | None = None  # that train together, one to a GPU
+
+
+@dataclass(frozen=True, slots=True)
+class StageMemory:
+    """Bytes in one process under one ZeRO stage."""
+
+    zero_stage: int
+    weights_bytes: int
+    gradient_bytes: int
+    optimizer_bytes: int
+    activation_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        return self.weights_bytes + self.gradient_bytes + self.optimizer_bytes + self.activation_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPlan:
+    """What a job would take; of a model that does not learn all is 0."""
+
+    resolved: Mapping[str, str]  # every hyperparameter by name
+    encoder_parameters: int
+    encoder_trainable_parameters: int
+    decoder_parameters: int
+    decoder_trainable_parameters: int
+    memory: Sequence[StageMemory]  # of ZeRO stages 0 to 3
+    tokens_per_update: int  # that an RLSO batch passes through the encoder, at most
+    cl_updates: int
+    rlso_updates: int
+    total_flops: float
+    estimated_seconds: float  # at the assumed rate, generation left out
+    assumed_flops_per_second: float  # of one process
 
 
 class JobState(StrEnum):

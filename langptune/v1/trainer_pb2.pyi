@@ -178,6 +178,7 @@ class TrainingSpec(_message.Message):
     PARENT_RELEASE_ID_FIELD_NUMBER: _builtins.int
     VALIDATION_USERS_FIELD_NUMBER: _builtins.int
     OVERRIDES_FIELD_NUMBER: _builtins.int
+    PROCESSES_FIELD_NUMBER: _builtins.int
     dataset_uri: _builtins.str
     """Folder of a prepared data set that trainer and worker can read. Required."""
     preset: _builtins.str
@@ -198,6 +199,8 @@ class TrainingSpec(_message.Message):
     """Release to start from; empty is the live one."""
     validation_users: _builtins.int
     """Validation users to measure the candidate on, at most; absent is the trainer's setting."""
+    processes: _builtins.int
+    """Processes that train together, one to a GPU; they divide both batch sizes. Changes no result. Absent is one."""
     @_builtins.property
     def overrides(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Any other hyperparameter by its name in the trainer's LearningConfig, e.g. {"rlso.eta": "0.5", "rlso.samples": "8"}."""
@@ -216,10 +219,11 @@ class TrainingSpec(_message.Message):
         parent_release_id: _builtins.str = ...,
         validation_users: _builtins.int | None = ...,
         overrides: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        processes: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cl_batches", b"_cl_batches", "_final_cl_batches", b"_final_cl_batches", "_outer_iterations", b"_outer_iterations", "_rlso_batches", b"_rlso_batches", "_validation_users", b"_validation_users", "cl_batches", b"cl_batches", "final_cl_batches", b"final_cl_batches", "outer_iterations", b"outer_iterations", "rlso_batches", b"rlso_batches", "validation_users", b"validation_users"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cl_batches", b"_cl_batches", "_final_cl_batches", b"_final_cl_batches", "_outer_iterations", b"_outer_iterations", "_processes", b"_processes", "_rlso_batches", b"_rlso_batches", "_validation_users", b"_validation_users", "cl_batches", b"cl_batches", "final_cl_batches", b"final_cl_batches", "outer_iterations", b"outer_iterations", "processes", b"processes", "rlso_batches", b"rlso_batches", "validation_users", b"validation_users"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cl_batches", b"_cl_batches", "_final_cl_batches", b"_final_cl_batches", "_outer_iterations", b"_outer_iterations", "_rlso_batches", b"_rlso_batches", "_validation_users", b"_validation_users", "cl_batches", b"cl_batches", "dataset_uri", b"dataset_uri", "final_cl_batches", b"final_cl_batches", "outer_iterations", b"outer_iterations", "overrides", b"overrides", "parent_release_id", b"parent_release_id", "preset", b"preset", "profile_source", b"profile_source", "rlso_batches", b"rlso_batches", "seed", b"seed", "validation_users", b"validation_users"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cl_batches", b"_cl_batches", "_final_cl_batches", b"_final_cl_batches", "_outer_iterations", b"_outer_iterations", "_processes", b"_processes", "_rlso_batches", b"_rlso_batches", "_validation_users", b"_validation_users", "cl_batches", b"cl_batches", "dataset_uri", b"dataset_uri", "final_cl_batches", b"final_cl_batches", "outer_iterations", b"outer_iterations", "overrides", b"overrides", "parent_release_id", b"parent_release_id", "preset", b"preset", "processes", b"processes", "profile_source", b"profile_source", "rlso_batches", b"rlso_batches", "seed", b"seed", "validation_users", b"validation_users"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cl_batches: _TypeAlias = _typing.Literal["cl_batches"]  # noqa: Y015
     _WhichOneofArgType__cl_batches: _TypeAlias = _typing.Literal["_cl_batches", b"_cl_batches"]  # noqa: Y015
@@ -227,6 +231,8 @@ class TrainingSpec(_message.Message):
     _WhichOneofArgType__final_cl_batches: _TypeAlias = _typing.Literal["_final_cl_batches", b"_final_cl_batches"]  # noqa: Y015
     _WhichOneofReturnType__outer_iterations: _TypeAlias = _typing.Literal["outer_iterations"]  # noqa: Y015
     _WhichOneofArgType__outer_iterations: _TypeAlias = _typing.Literal["_outer_iterations", b"_outer_iterations"]  # noqa: Y015
+    _WhichOneofReturnType__processes: _TypeAlias = _typing.Literal["processes"]  # noqa: Y015
+    _WhichOneofArgType__processes: _TypeAlias = _typing.Literal["_processes", b"_processes"]  # noqa: Y015
     _WhichOneofReturnType__rlso_batches: _TypeAlias = _typing.Literal["rlso_batches"]  # noqa: Y015
     _WhichOneofArgType__rlso_batches: _TypeAlias = _typing.Literal["_rlso_batches", b"_rlso_batches"]  # noqa: Y015
     _WhichOneofReturnType__validation_users: _TypeAlias = _typing.Literal["validation_users"]  # noqa: Y015
@@ -237,6 +243,8 @@ class TrainingSpec(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__final_cl_batches) -> _WhichOneofReturnType__final_cl_batches | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__outer_iterations) -> _WhichOneofReturnType__outer_iterations | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__processes) -> _WhichOneofReturnType__processes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rlso_batches) -> _WhichOneofReturnType__rlso_batches | None: ...
     @_typing.overload
@@ -549,8 +557,11 @@ class CreateTrainingJobRequest(_message.Message):
 
     SPEC_FIELD_NUMBER: _builtins.int
     JOB_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """Chosen by the caller, at most 64 characters; empty lets the trainer choose."""
+    validate_only: _builtins.bool
+    """Check everything and answer with the plan; no job is created."""
     @_builtins.property
     def spec(self) -> Global___TrainingSpec: ...
     def __init__(
@@ -558,10 +569,11 @@ class CreateTrainingJobRequest(_message.Message):
         *,
         spec: Global___TrainingSpec | None = ...,
         job_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "spec", b"spec", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -572,20 +584,120 @@ class CreateTrainingJobResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def job(self) -> Global___TrainingJob: ...
+    def job(self) -> Global___TrainingJob:
+        """With validate_only: what would be created, without an id."""
+
+    @_builtins.property
+    def plan(self) -> Global___TrainingPlan:
+        """What the job will take. Only with validate_only."""
+
     def __init__(
         self,
         *,
         job: Global___TrainingJob | None = ...,
+        plan: Global___TrainingPlan | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "plan", b"plan"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "plan", b"plan"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateTrainingJobResponse: _TypeAlias = CreateTrainingJobResponse  # noqa: Y015
+
+@_typing.final
+class TrainingPlan(_message.Message):
+    """What a job will take, from the models' configurations alone: no weights are read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENCODER_PARAMETERS_FIELD_NUMBER: _builtins.int
+    ENCODER_TRAINABLE_PARAMETERS_FIELD_NUMBER: _builtins.int
+    DECODER_PARAMETERS_FIELD_NUMBER: _builtins.int
+    DECODER_TRAINABLE_PARAMETERS_FIELD_NUMBER: _builtins.int
+    MEMORY_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_UPDATE_FIELD_NUMBER: _builtins.int
+    CL_UPDATES_FIELD_NUMBER: _builtins.int
+    RLSO_UPDATES_FIELD_NUMBER: _builtins.int
+    TOTAL_FLOPS_FIELD_NUMBER: _builtins.int
+    ESTIMATED_SECONDS_FIELD_NUMBER: _builtins.int
+    ASSUMED_FLOPS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    encoder_parameters: _builtins.int
+    """Parameters of the profile encoder, adapters included, and those that learn; 0 when it does not learn."""
+    encoder_trainable_parameters: _builtins.int
+    decoder_parameters: _builtins.int
+    """The same of the embedder, all of which learn when there are contrastive batches."""
+    decoder_trainable_parameters: _builtins.int
+    tokens_per_update: _builtins.int
+    """Tokens that one RLSO batch passes through the encoder in all of its epochs, at most: prompts and responses at their limits."""
+    cl_updates: _builtins.int
+    rlso_updates: _builtins.int
+    total_flops: _builtins.float
+    """Arithmetic of the whole job, and its time at the assumed rate. Generation is not in it."""
+    estimated_seconds: _builtins.float
+    assumed_flops_per_second: _builtins.float
+    """FLOP/s of one process that the time assumes: the trainer's setting."""
+    @_builtins.property
+    def memory(self) -> _containers.RepeatedCompositeFieldContainer[Global___StageMemory]:
+        """For ZeRO stages 0 to 3, in this order, on as many processes as the job has."""
+
+    def __init__(
+        self,
+        *,
+        encoder_parameters: _builtins.int = ...,
+        encoder_trainable_parameters: _builtins.int = ...,
+        decoder_parameters: _builtins.int = ...,
+        decoder_trainable_parameters: _builtins.int = ...,
+        memory: _abc.Iterable[Global___StageMemory] | None = ...,
+        tokens_per_update: _builtins.int = ...,
+        cl_updates: _builtins.int = ...,
+        rlso_updates: _builtins.int = ...,
+        total_flops: _builtins.float = ...,
+        estimated_seconds: _builtins.float = ...,
+        assumed_flops_per_second: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assumed_flops_per_second", b"assumed_flops_per_second", "cl_updates", b"cl_updates", "decoder_parameters", b"decoder_parameters", "decoder_trainable_parameters", b"decoder_trainable_parameters", "encoder_parameters", b"encoder_parameters", "encoder_trainable_parameters", b"encoder_trainable_parameters", "estimated_seconds", b"estimated_seconds", "memory", b"memory", "rlso_updates", b"rlso_updates", "tokens_per_update", b"tokens_per_update", "total_flops", b"total_flops"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrainingPlan: _TypeAlias = TrainingPlan  # noqa: Y015
+
+@_typing.final
+class StageMemory(_message.Message):
+    """Bytes in one process."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ZERO_STAGE_FIELD_NUMBER: _builtins.int
+    WEIGHTS_BYTES_FIELD_NUMBER: _builtins.int
+    GRADIENT_BYTES_FIELD_NUMBER: _builtins.int
+    OPTIMIZER_BYTES_FIELD_NUMBER: _builtins.int
+    ACTIVATION_BYTES_FIELD_NUMBER: _builtins.int
+    zero_stage: _builtins.int
+    weights_bytes: _builtins.int
+    gradient_bytes: _builtins.int
+    optimizer_bytes: _builtins.int
+    activation_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        zero_stage: _builtins.int = ...,
+        weights_bytes: _builtins.int = ...,
+        gradient_bytes: _builtins.int = ...,
+        optimizer_bytes: _builtins.int = ...,
+        activation_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation_bytes", b"activation_bytes", "gradient_bytes", b"gradient_bytes", "optimizer_bytes", b"optimizer_bytes", "weights_bytes", b"weights_bytes", "zero_stage", b"zero_stage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StageMemory: _TypeAlias = StageMemory  # noqa: Y015
 
 @_typing.final
 class GetTrainingJobRequest(_message.Message):

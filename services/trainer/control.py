@@ -15,15 +15,19 @@ from langptune.data.dataset import Dataset
 from langptune.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from langptune.v1 import decoder_pb2, trainer_pb2
 from langptune.weights.releases import Release, ReleaseRegistry
+from langptune.weights.store import Kind, WeightsStore
+from services.trainer.architecture import Writer, reader, writer
 from services.trainer.cleaning import Cleaner
 from services.trainer.job import Job
 from services.trainer.jobs import JobTable
 from services.trainer.peers import Peers
+from services.trainer.planning import check_batches, check_models, plan_job
 from services.trainer.settings import TrainerSettings
-from services.trainer.spec import resolve
+from services.trainer.spec import ResolvedSpec, named_as_in, resolve
 
 MAX_JOB_ID = 64  # characters: the id is part of folder names and version ids
 _BATCH = 1_000  # ids of one BatchGetItems call
+_SPLITS = ("train", "validation")  # whose targets must be in the catalogue
 _WAIT_MS = 1_000  # longest wait in Redis for the next event; well below the client's own deadline of a command
 
 
@@ -36,6 +40,7 @@ class TrainingJobs:
         registry: ReleaseRegistry,
         peers: Peers,
         cleaner: Cleaner,
+        store: WeightsStore,
         settings: TrainerSettings,
         *,
         on_created: Callable[[], None],
@@ -45,6 +50,7 @@ class TrainingJobs:
         self._registry = registry
         self._peers = peers
         self._cleaner = cleaner
+        self._store = store
         self._settings = settings
         self._on_created = on_created
         self._stopping = stopping
@@ -55,15 +61,45 @@ class TrainingJobs:
         try:
             return await self.table.same(job_id, spec)
         except NotFound:
-            resolved = resolve(spec, self._settings.validation_users)
-        await self._check_data(spec.dataset_uri)
-        parent = await self._parent(spec.parent_release_id)
+            resolved, parent = await self._checked(spec)
         job = await self.table.create(
             job_id, spec, resolved=resolved.described(), parent_release_id=parent.release_id, steps_total=resolved.steps
         )
         await self._require_weights(job)
         self._on_created()
         return job
+
+    async def plan(self, spec: trainer_pb2.TrainingSpec) -> tuple[trainer_pb2.TrainingJob, trainer_pb2.TrainingPlan]:
+        """What `create` would make, and what it would take. Raises what `create` raises; FailedPrecondition: unknown model."""
+        resolved, parent = await self._checked(spec)
+        config = resolved.config
+        encoder = writer(self._base("encoder", parent)) if config.rlso_updates else None
+        decoder = reader(self._base("decoder", parent)) if config.contrastive_updates else None
+        job = trainer_pb2.TrainingJob(spec=spec, resolved=resolved.described(), steps_total=resolved.steps)
+        return job, plan_job(config, encoder, decoder, self._settings.assumed_flops)
+
+    async def _checked(self, spec: trainer_pb2.TrainingSpec) -> tuple[ResolvedSpec, Release]:
+        resolved = resolve(spec, self._settings.validation_users)
+        users = await self._check_data(spec.dataset_uri)
+        parent = await self._parent(spec.parent_release_id)
+        with named_as_in(spec):
+            check_batches(resolved.config, users)
+            if resolved.config.rlso_updates:
+                check_models(resolved.config, self._known_writer(parent))
+        return resolved, parent
+
+    def _known_writer(self, parent: Release) -> Writer | None:
+        try:
+            return writer(self._base("encoder", parent))
+        except (
+            FailedPrecondition,
+            NotFound,
+        ):  # a job may train what no plan can be made for; weights that are gone are told of later
+            return None
+
+    def _base(self, kind: Kind, release: Release) -> str:
+        version = release.encoder_version if kind == "encoder" else release.decoder_version
+        return self._store.manifest(kind, version).base_model
 
     async def cancel(self, job_id: str) -> Job:
         """Raises NotFound, FailedPrecondition when the job has succeeded."""
@@ -114,8 +150,9 @@ class TrainingJobs:
             message = f"the weights of release {job.parent_release_id} have been removed"
             raise FailedPrecondition(message, reason="RELEASE_RETIRED")
 
-    async def _check_data(self, uri: str) -> None:
-        targets = await asyncio.to_thread(_target_ids, dataset_folder(uri))
+    async def _check_data(self, uri: str) -> int:
+        """Returns the number of training users."""
+        targets, users = await asyncio.to_thread(_targets_and_users, dataset_folder(uri))
         missing = 0
         for start in range(0, len(targets), _BATCH):
             request = decoder_pb2.BatchGetItemsRequest(item_ids=targets[start : start + _BATCH])
@@ -125,6 +162,7 @@ class TrainingJobs:
                 f"spec.dataset_uri: {missing:,} of {len(targets):,} target items are not in the catalogue; import them first"
             )
             raise FailedPrecondition(message, reason="ITEMS_NOT_IN_CATALOGUE", metadata={"missing": str(missing)})
+        return users
 
 
 def dataset_folder(uri: str) -> Path:
@@ -135,14 +173,19 @@ def dataset_folder(uri: str) -> Path:
     return Path(rest if separator else uri)
 
 
-def _target_ids(folder: Path) -> list[str]:
-    """The targets of training and validation sessions, each once. Raises FailedPrecondition for a folder that is no data set."""
+def _targets_and_users(folder: Path) -> tuple[list[str], int]:
+    """The targets of training and validation sessions, each once, and the number of training users.
+
+    Raises FailedPrecondition for a folder that is no data set.
+    """
     Dataset.open(folder)
-    table = pq.read_table(folder / "sessions.parquet", columns=["targets"], filters=[("split", "in", ("train", "validation"))])
+    table = pq.read_table(
+        folder / "sessions.parquet", columns=["targets", "split"], filters=[("split", "in", ("train", "validation"))]
+    )
     found = {target for targets in table.column("targets").to_pylist() for target in targets}
     if not found:
         raise FailedPrecondition(f"{folder} holds no training sessions", reason="EMPTY_DATASET")
-    return sorted(found)
+    return sorted(found), table.column("split").to_pylist().count("train")
 
 
 def _checked_job_id(job_id: str) -> str:

@@ -8,11 +8,13 @@ need another launcher.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
@@ -25,8 +27,8 @@ _LOG = "worker.log"
 class Launcher(Protocol):
     """Starts and ends workers; a later trainer finds the workers of an earlier one through it."""
 
-    async def launch(self, job_id: str, attempt: int) -> None:
-        """Start a worker. Raises FailedPrecondition when one is alive already or none can be started."""
+    async def launch(self, job_id: str, attempt: int, processes: int) -> None:
+        """Start a worker of that many processes. Raises FailedPrecondition when one is alive already or none can be started."""
 
     async def alive(self, job_id: str) -> bool:
         """Whether the job's worker still runs."""
@@ -49,8 +51,10 @@ class LocalLauncher:
         self._threads = threads
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
-    async def launch(self, job_id: str, attempt: int) -> None:
+    async def launch(self, job_id: str, attempt: int, processes: int) -> None:
         """The child inherits the lock, so it is held from before its start until its end."""
+        if processes > 1 and find_spec("deepspeed") is None:
+            raise FailedPrecondition("several processes need DeepSpeed: pip install '.[distributed]'", reason="NO_DEEPSPEED")
         folder = self._folder / job_id
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +65,7 @@ class LocalLauncher:
         try:
             with log:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                process = self._start(job_id, attempt, lock, log.fileno())
+                process = self._start(job_id, attempt, processes, lock, log.fileno())
             os.ftruncate(lock, 0)
             os.pwrite(lock, str(process.pid).encode(), 0)
         except BlockingIOError:
@@ -70,10 +74,16 @@ class LocalLauncher:
             os.close(lock)
         self._children[job_id] = process
 
-    def _start(self, job_id: str, attempt: int, lock: int, log: int) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "services.trainer.worker", "--job", job_id, "--attempt", str(attempt)]
+    def _start(self, job_id: str, attempt: int, processes: int, lock: int, log: int) -> subprocess.Popen[bytes]:
+        """One process holds the lock itself; of several, torch.distributed.run holds it, which lives as long as any of them."""
+        worker = ["-m", "services.trainer.worker", "--job", job_id, "--attempt", str(attempt)]
+        if processes == 1:
+            command = [*worker, "--lock-fd", str(lock)]
+        else:
+            together = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+            command = [*together, *worker, "--processes", str(processes)]
         return subprocess.Popen(
-            [*command, "--lock-fd", str(lock)],
+            [sys.executable, *command],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -120,6 +130,23 @@ class LocalLauncher:
                 os.kill(int((self._folder / job_id / _LOCK).read_text()), number)
             except (ProcessLookupError, ValueError):
                 return  # it ended in between, or the launcher is about to write the id
+
+
+def announce(folder: Path) -> None:
+    """In rank 0 of several processes: signals for the worker of this job go to this process."""
+    lock = _open_lock(folder)
+    try:
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
+    finally:
+        os.close(lock)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends, however it ends. Only Linux can; elsewhere nothing is done."""
+    if sys.platform == "linux":
+        set_signal_of_parents_death = 1
+        ctypes.CDLL(None).prctl(set_signal_of_parents_death, signal.SIGKILL)
 
 
 def _open_lock(folder: Path) -> int:

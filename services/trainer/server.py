@@ -54,7 +54,9 @@ class TrainerProcess:
         launcher = LocalLauncher(Path(settings.jobs_folder), settings.torch_threads)
         cleaner = Cleaner(settings, store, self._peers, registry)
         supervisor = Supervisor(table, launcher, cleaner, settings)
-        jobs = TrainingJobs(table, registry, self._peers, cleaner, settings, on_created=supervisor.wake, stopping=self.stopping)
+        jobs = TrainingJobs(
+            table, registry, self._peers, cleaner, store, settings, on_created=supervisor.wake, stopping=self.stopping
+        )
         trainer_pb2_grpc.add_TrainerServiceServicer_to_server(TrainerServicer(jobs), server)
         releases = self._releases(registry, store, table)
         trainer_pb2_grpc.add_ReleaseServiceServicer_to_server(ReleaseServicer(releases), server)

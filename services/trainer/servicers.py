@@ -36,6 +36,9 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         self._jobs = jobs
 
     async def CreateTrainingJob(self, request: pb.CreateTrainingJobRequest, context: Context) -> pb.CreateTrainingJobResponse:
+        if request.validate_only:
+            planned, plan = await self._jobs.plan(request.spec)
+            return pb.CreateTrainingJobResponse(job=planned, plan=plan)
         job = await self._jobs.create(request.spec, request.job_id)
         return pb.CreateTrainingJobResponse(job=job.to_proto())
 

@@ -30,6 +30,7 @@ class TrainerSettings(ServiceSettings, RedisSettings, WeightsSettings):
     load_timeout: float = Field(1800.0, gt=0, description="deadline of loading a version and embedding the catalogue, in seconds")
     rollout_chunk: int = Field(64, ge=1, le=1024, description="histories of one SampleRollouts call")
     rank_chunk: int = Field(512, ge=1, le=4096, description="profiles of one RankTargets call")
+    assumed_flops: float = Field(5e13, gt=0, description="FLOP/s that a process sustains, for the time that a dry run estimates")
     validation_users: int = Field(500, ge=0, description="validation users of a job that names no number")
     releases_kept: int = Field(10, ge=2, le=10_000, description="newest releases that keep their weights; older ones are retired")
     drain_seconds: float = Field(

@@ -6,7 +6,8 @@ complaints about the field of the request that brought them in ("spec.overrides[
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ _FIELDS = {  # hyperparameters that have a field of their own
     "contrastive.batches": "cl_batches",
     "rlso.batches": "rlso_batches",
     "contrastive.final_batches": "final_cl_batches",
+    "distributed.processes": "processes",
 }
 _OWN_FIELD = {**_FIELDS, "seed": "seed", "profile_source": "profile_source"}
 _MAX_VALIDATION_USERS = 1_000_000
@@ -63,11 +65,17 @@ def resolve(spec: trainer_pb2.TrainingSpec, default_validation_users: int) -> Re
     values["seed"] = spec.seed
     if spec.profile_source == trainer_pb2.PROFILE_SOURCE_HISTORY:
         values["profile_source"] = "history"
+    with named_as_in(spec):
+        return ResolvedSpec(preset(spec.preset or DEFAULT_PRESET, values), users)
+
+
+@contextmanager
+def named_as_in(spec: trainer_pb2.TrainingSpec) -> Iterator[None]:
+    """Turns InvalidArgument about a hyperparameter into one about the field of `spec` that gave it its value."""
     try:
-        config = preset(spec.preset or DEFAULT_PRESET, values)
+        yield
     except InvalidArgument as error:
         raise InvalidArgument(_field(error.field, spec), error.message.removeprefix(f"{error.field}: ")) from None
-    return ResolvedSpec(config, users)
 
 
 def _field(name: str, spec: trainer_pb2.TrainingSpec) -> str:

@@ -104,7 +104,7 @@ class Supervisor:
             return
         log.info("job starts", job=job.job_id, attempt=started.attempt)
         try:
-            await self._launcher.launch(job.job_id, started.attempt)
+            await self._launcher.launch(job.job_id, started.attempt, int(job.resolved.get("distributed.processes", "1")))
         except FailedPrecondition as error:
             await self._jobs.end(job.job_id, started.attempt, FAILED, f"no worker could be started: {error.message}")
 

@@ -25,15 +25,13 @@ from services.trainer.cleaning import Cleaner
 from services.trainer.control import dataset_folder
 from services.trainer.job import Job
 from services.trainer.journal import Journal
-from services.trainer.learning.algorithm import Algorithm, Learners, Sources
+from services.trainer.learning.algorithm import Algorithm, Sources
 from services.trainer.learning.checkpoint import Checkpoints
 from services.trainer.learning.config import LearningConfig
-from services.trainer.learning.embedder import Embedder, EmbedderLearner
-from services.trainer.learning.policy import Policy
-from services.trainer.learning.policy_learner import PolicyLearner
 from services.trainer.learning.progress import Progress
 from services.trainer.learning.randomness import seed_all
 from services.trainer.learning.schedule import plan
+from services.trainer.learning.team import Models, Processes, alone, lead
 from services.trainer.peers import Peers
 from services.trainer.releases import release_of_job
 from services.trainer.rewards import DecoderRewards
@@ -64,7 +62,9 @@ class Training:
         cleaner: Cleaner,
         journal: Journal,
         between_steps: Callable[[], Awaitable[None]],
+        processes: Processes | None,
     ) -> None:
+        """`processes` are those that this one leads, if it is not alone."""
         resolved = resolve(job.effective_spec(), settings.validation_users)
         self._job = job
         self._settings = settings
@@ -78,6 +78,7 @@ class Training:
         self._journal = journal
         self._board = Board(cleaner.board(job.job_id))
         self._between_steps = between_steps
+        self._processes = processes
         self._saved = (0, time.monotonic())  # step and time of the last checkpoint
 
     async def run(self) -> Release:
@@ -161,15 +162,14 @@ class Training:
         """With the models that its plan needs, at the newest checkpoint if there is one."""
         seed_all(self._config.seed)
         phases = {step.phase for step in plan(self._config)}
-        policy, embedder = None, None
-        if "rlso" in phases:
-            folder = self._store.local_path("encoder", parent.encoder_version)
-            policy = PolicyLearner(Policy.load(folder, self._config.rlso), self._config.rlso)
-        if "cl" in phases:
-            folder = self._store.local_path("decoder", parent.decoder_version)
-            embedder = EmbedderLearner(Embedder.load(folder, self._config.contrastive.micro_rows), self._config.contrastive)
+        models = Models(
+            self._config,
+            self._store.local_path("encoder", parent.encoder_version) if "rlso" in phases else None,
+            self._store.local_path("decoder", parent.decoder_version) if "cl" in phases else None,
+        )
+        learners = lead(models, self._processes) if self._processes else alone(models)
         rollouts = self._rollouts if self._config.profile_source == "profile" else None
-        sources, learners = Sources(rollouts, self._rewards), Learners(policy, embedder)
+        sources = Sources(rollouts, self._rewards)
         algorithm = Algorithm(self._config, data.sessions("train"), data.items, learners, sources)
         self._restore(algorithm)
         return algorithm

@@ -13,6 +13,7 @@ import contextlib
 import os
 import signal
 import uuid
+from pathlib import Path
 
 import structlog
 import torch
@@ -25,6 +26,8 @@ from services.trainer.cleaning import Cleaner
 from services.trainer.job import CANCELLED, FAILED, SUCCEEDED
 from services.trainer.jobs import JobTable, Superseded
 from services.trainer.journal import Journal
+from services.trainer.launcher import announce, die_with_parent
+from services.trainer.learning.team import Processes, dismiss, follow
 from services.trainer.peers import Peers
 from services.trainer.settings import TrainerSettings
 from services.trainer.training import Interrupted, Training
@@ -43,7 +46,8 @@ class StopRequested(Interrupted):
 class Worker:
     """One attempt. `run` returns when the job has ended or has been handed back."""
 
-    def __init__(self, settings: TrainerSettings, job_id: str, attempt: int) -> None:
+    def __init__(self, settings: TrainerSettings, job_id: str, attempt: int, processes: Processes | None = None) -> None:
+        """`processes` are those that this one leads, if it is not alone."""
         self._settings = settings
         self._job_id = job_id
         self._redis = open_redis(settings)
@@ -52,6 +56,7 @@ class Worker:
         self._store = WeightsStore(settings.weights_uri, settings.weights_cache)
         self._registry = ReleaseRegistry(self._redis)
         self._cleaner = Cleaner(settings, self._store, self._peers, self._registry)
+        self._processes = processes
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
@@ -102,6 +107,7 @@ class Worker:
             cleaner=self._cleaner,
             journal=self._journal,
             between_steps=self._between_steps,
+            processes=self._processes,
         )
         return (await training.run()).release_id
 
@@ -128,6 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m services.trainer.worker", description="One attempt at one training job.")
     parser.add_argument("--job", required=True, help="job id")
     parser.add_argument("--attempt", required=True, type=int, help="number of this attempt, from the job table")
+    parser.add_argument("--processes", type=int, default=1, help="this many of them, started by torch.distributed.run")
     parser.add_argument("--lock-fd", type=int, help="file descriptor of the lock that says that this worker is alive")
     arguments = parser.parse_args()
     settings = TrainerSettings.load()
@@ -136,11 +143,29 @@ def main() -> None:
     if arguments.lock_fd is not None:
         os.set_inheritable(arguments.lock_fd, False)  # the lock must not outlive this process in a child of ours
     torch.set_num_threads(settings.torch_threads)
-    asyncio.run(_main(settings, arguments.job, arguments.attempt))
+    if arguments.processes == 1:
+        asyncio.run(_work(settings, arguments.job, arguments.attempt))
+    else:
+        _work_together(settings, arguments.job, arguments.attempt)
 
 
-async def _main(settings: TrainerSettings, job_id: str, attempt: int) -> None:
-    await Worker(settings, job_id, attempt).run()
+async def _work(settings: TrainerSettings, job_id: str, attempt: int, processes: Processes | None = None) -> None:
+    await Worker(settings, job_id, attempt, processes).run()
+
+
+def _work_together(settings: TrainerSettings, job_id: str, attempt: int) -> None:
+    """Rank 0 is the job's worker; the others lend it their memory and arithmetic. A defect in one ends them all."""
+    from services.trainer.learning.zero import ZeroProcesses  # DeepSpeed is an extra, for jobs of several processes
+
+    die_with_parent()
+    processes = ZeroProcesses()
+    if processes.rank == 0:
+        announce(Path(settings.jobs_folder) / job_id)
+        asyncio.run(_work(settings, job_id, attempt, processes))
+        dismiss(processes)
+    else:
+        follow(processes)
+    processes.close()
 
 
 if __name__ == "__main__":

@@ -115,8 +115,8 @@ class DistributedConfig(_Frozen):
     """How many processes train, and what they share out. No value changes a result: batches are those of all together."""
 
     processes: int = Field(default=1, ge=1, le=1024, description="one to a GPU; they divide both batch sizes")
-    zero_stage: Literal[2, 3] = Field(
-        default=2, description="several processes share out: 2 gradients and optimizer, 3 the parameters, too"
+    zero_stage: int = Field(
+        default=2, ge=2, le=3, description="several processes share out: 2 gradients and optimizer, 3 the parameters, too"
     )
     offload: bool = Field(default=False, description="several processes keep the optimizer in the host's memory")
 
@@ -136,11 +136,34 @@ class LearningConfig(_Frozen):
     def parse(cls, values: Mapping[str, Any]) -> LearningConfig:
         """Check values from outside. Raises InvalidArgument naming the first wrong field, e.g. `rlso.eta`."""
         try:
-            return cls.model_validate(dict(values))
+            config = cls.model_validate(dict(values))
         except ValidationError as error:
             first = error.errors()[0]
             path = ".".join(str(part) for part in first["loc"]) or "learning"
             raise InvalidArgument(path, first["msg"].removeprefix("Value error, ")) from error
+        config._check_processes()
+        return config
+
+    @property
+    def rlso_updates(self) -> int:
+        """RLSO batches of the whole job."""
+        return self.outer_iterations * self.rlso.batches
+
+    @property
+    def contrastive_updates(self) -> int:
+        """CL batches of the whole job."""
+        return self.outer_iterations * self.contrastive.batches + (self.contrastive.final_batches if self.outer_iterations else 0)
+
+    def _check_processes(self) -> None:
+        processes = self.distributed.processes
+        if processes == 1 and self.distributed.offload:
+            raise InvalidArgument("distributed.offload", "is for several processes; set distributed.processes, too")
+        for updates, name, size in (
+            (self.rlso_updates, "rlso.histories", self.rlso.histories),
+            (self.contrastive_updates, "contrastive.batch_size", self.contrastive.batch_size),
+        ):
+            if updates and size % processes:
+                raise InvalidArgument("distributed.processes", f"{processes} do not divide {name}, which is {size}")
 
     @model_validator(mode="after")
     def _combination(self) -> Self:

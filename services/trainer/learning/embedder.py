@@ -111,15 +111,15 @@ class EmbedderLearner:
         Every process is given the whole batch and embeds its share; the loss is over all rows and all items of the batch.
         """
         mine = examples[share(self.parallel, len(examples))]
-        whole = len(negatives) - len(negatives) % self.parallel.count  # what processes cannot share evenly is left out
-        further = list(negatives.values())[share(self.parallel, whole)]
+        padded = [*negatives.values(), *[""] * (-len(negatives) % self.parallel.count)]  # so that processes share it evenly
+        further = padded[share(self.parallel, len(padded))]
         texts = [row.query for row in mine] + [row.target_text for row in mine] + further
         vectors = self._vectors(texts)
         parts = torch.split(vectors, [len(mine), len(mine), len(further)])
         queries, items, *others = (self.parallel.gather(part) for part in parts if len(part))
-        items = torch.cat([items, *others])
+        items = torch.cat([items, *others])[: len(examples) + len(negatives)]
         targets = [row.target_item_id for row in examples]
-        masked = false_negatives(targets, [row.known_item_ids for row in examples], list(negatives)[:whole]).to(vectors.device)
+        masked = false_negatives(targets, [row.known_item_ids for row in examples], list(negatives)).to(vectors.device)
         loss = info_nce(queries, items, masked, self.config.temperature)
         self._backward(loss, vectors, texts)
         norm = self.stepper.step(rate)

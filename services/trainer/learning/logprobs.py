@@ -15,12 +15,12 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 
-def label_logprobs(head: nn.Module, hidden: Tensor, labels: Tensor, rows: int) -> Tensor:
-    """ln softmax(head(hidden))[labels] in float32, at most `rows` positions at a time. [N, hidden], [N] -> [N]"""
-    if len(labels) <= rows:
+def label_logprobs(head: nn.Module, hidden: Tensor, labels: Tensor, chunks: int) -> Tensor:
+    """ln softmax(head(hidden))[labels] in float32, in so many chunks, none of them kept. [N, hidden], [N] -> [N]"""
+    if chunks == 1:
         return _chunk(head, hidden, labels)
-    chunks = zip(torch.split(hidden, rows), torch.split(labels, rows), strict=True)
-    return torch.cat([checkpoint(_chunk, head, *chunk, use_reentrant=False) for chunk in chunks])
+    parts = zip(torch.tensor_split(hidden, chunks), torch.tensor_split(labels, chunks), strict=True)
+    return torch.cat([checkpoint(_chunk, head, *part, use_reentrant=False) for part in parts])
 
 
 def _chunk(head: nn.Module, hidden: Tensor, labels: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ class Batch:
     """Groups laid out once for all passes over them, and what the frozen layers make of them."""
 
     packed: PackedGroups
+    chunks: int  # of lm_head; processes that pass together need equally many
     trunk: tuple[Tensor, Tensor] | None = None  # states of the prompts [B, P, hidden] and of the response sides [B, Q, hidden]
 
 
@@ -64,7 +65,9 @@ class Policy:
 
     def batch(self, groups: Sequence[RolloutGroup]) -> Batch:
         """For several passes over the same groups."""
-        return Batch(pack(groups).to(self.device))
+        packed = pack(groups).to(self.device)
+        rows = max(1, LOGITS_PER_CHUNK // self.causal_lm.config.get_text_config().vocab_size)
+        return Batch(packed, chunks=-(-len(packed.labels) // rows))
 
     def sequence_logprobs(self, groups: Sequence[RolloutGroup] | Batch) -> Tensor:  # [B, G]
         """ln pi(p) in nats of every rollout, summed over its tokens, EOS included; with the graph if gradients are on."""
@@ -72,8 +75,7 @@ class Policy:
         packed = batch.packed
         hidden = self._response_states(batch)  # [B, Q, hidden]
         wanted = hidden.flatten(0, 1).index_select(0, packed.predictors)  # [N, hidden]
-        rows = max(1, LOGITS_PER_CHUNK // self.causal_lm.config.get_text_config().vocab_size)
-        token_logprobs = label_logprobs(self.causal_lm.get_submodule("lm_head"), wanted, packed.labels, rows)  # [N]
+        token_logprobs = label_logprobs(self.causal_lm.get_submodule("lm_head"), wanted, packed.labels, batch.chunks)  # [N]
         sums = token_logprobs.new_zeros(packed.shape[0] * packed.shape[1])
         return sums.index_add(0, packed.samples, token_logprobs).view(packed.shape)
 

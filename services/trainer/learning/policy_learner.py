@@ -85,7 +85,10 @@ class PolicyLearner:
         while len(parts) < count:
             longest = parts.pop(parts.index(max(parts, key=len)))
             parts += [longest[: len(longest) // 2], longest[len(longest) // 2 :]]
-        return [(part, self.policy.batch([groups[at] for at in part])) for part in parts]
+        batches = [self.policy.batch([groups[at] for at in part]) for part in parts]
+        for batch in batches:
+            batch.chunks = self.parallel.largest(batch.chunks)
+        return list(zip(parts, batches, strict=True))
 
     def _reference(self, like: Tensor, parts: list[Part]) -> Tensor | None:
         """ln pi_0 of the rollouts of the whole batch, if there is a reference."""

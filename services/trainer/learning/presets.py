@@ -9,9 +9,20 @@ from langptune.errors import InvalidArgument
 from services.trainer.learning.config import LearningConfig
 
 _PAPER_RLSO = {"histories": 64, "samples": 2, "epochs": 4, "eta": 1.0, "weight_decay": 1e-6, "max_new_tokens": 512}
+_PAPER_GEMMA = {
+    **_PAPER_RLSO,
+    "batches": 200,
+    "learning_rate": 1e-7,
+    "gamma": 0.2,
+    "trainable": "lora",
+    "lora_rank": 1024,
+    "lora_alpha": 2048,
+}
+_PAPER_LLAMA = {**_PAPER_RLSO, "batches": 500, "learning_rate": 3e-7, "gamma": 0.0, "trainable": "last_k", "last_k": 4}
 _PAPER_CL = {"batch_size": 256, "temperature": 0.1, "weight_decay": 1e-6}
 _SAMPLE_RLSO = {"histories": 12, "samples": 8, "gamma": 0.02, "learning_rate": 4e-4, "max_new_tokens": 80}
 _SAMPLE_CL = {"batch_size": 64, "catalogue_negatives": 128, "temperature": 0.1, "learning_rate": 1e-3}
+_PAPER_CL_ONLY = {**_PAPER_CL, "batches": 800, "learning_rate": 1e-5}
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "sample": {  # tiny models trained from scratch: CL first, RLSO on the trained decoder, CL again on the new profiles
@@ -27,25 +38,21 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "paper/gemma-2b-it": {
         "outer_iterations": 5,
         "contrastive": {**_PAPER_CL, "batches": 800, "learning_rate": 1e-7},
-        "rlso": {
-            **_PAPER_RLSO,
-            "batches": 200,
-            "learning_rate": 1e-7,
-            "gamma": 0.2,
-            "trainable": "lora",
-            "lora_rank": 1024,
-            "lora_alpha": 2048,
-        },
+        "rlso": _PAPER_GEMMA,
     },
     "paper/llama-3-8b-it": {
         "outer_iterations": 5,
         "contrastive": {**_PAPER_CL, "batches": 2500, "learning_rate": 3e-7},
-        "rlso": {**_PAPER_RLSO, "batches": 500, "learning_rate": 3e-7, "trainable": "last_k", "last_k": 4},
+        "rlso": _PAPER_LLAMA,
     },
-    "paper/cl-only": {
+    "paper/rlso-only": {"outer_iterations": 5, "contrastive": {"batches": 0}, "rlso": _PAPER_GEMMA},
+    "paper/rlso-only-llama-3-8b-it": {"outer_iterations": 5, "contrastive": {"batches": 0}, "rlso": _PAPER_LLAMA},
+    "paper/cl-only": {"outer_iterations": 5, "contrastive": _PAPER_CL_ONLY, "rlso": {"batches": 0}},
+    "paper/noprofile-cl": {
         "outer_iterations": 5,
-        "contrastive": {**_PAPER_CL, "batches": 800, "learning_rate": 1e-5},
+        "contrastive": _PAPER_CL_ONLY,
         "rlso": {"batches": 0},
+        "profile_source": "history",
     },
 }
 

@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from services.trainer.learning.config import DistributedConfig
+from services.trainer.learning.config import DistributedConfig, LearningConfig
 from services.trainer.learning.optimizer import adamw
 from services.trainer.learning.parallel import Stepper, Weights, check_names
 
@@ -44,7 +44,7 @@ _PATIENCE = timedelta(days=7)  # that a process waits for another: one that dies
 class ZeroProcesses:
     """The process group of a job under `torch.distributed.run`, which gives rank and addresses in the environment."""
 
-    def __init__(self, config: DistributedConfig) -> None:
+    def __init__(self) -> None:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # else a C++ extension is compiled at every start
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         if torch.cuda.is_available():
@@ -52,8 +52,12 @@ class ZeroProcesses:
         deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False, timeout=_PATIENCE)
         self.rank = dist.get_rank()
         self.count = dist.get_world_size()
-        self._config = config
+        self._config = DistributedConfig()
         self._talk = dist.new_group(backend="gloo", timeout=_PATIENCE)  # for what is no tensor on the device
+
+    def configure(self, config: LearningConfig) -> None:
+        """Before the first stepper is made."""
+        self._config = config.distributed
 
     def close(self) -> None:
         """Leave the group."""

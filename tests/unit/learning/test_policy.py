@@ -18,9 +18,6 @@ from services.trainer.learning.policy_learner import PolicyLearner
 from services.trainer.learning.rlso import rlso_loss
 from tests.unit.learning.support import dense_logprobs, group, random_model
 
-# peft 0.21 asks transformers 5.23 in a deprecated way
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
-
 TOLERANCE = 1e-5  # relative, float32
 GROUPS = [
     group(20, [9, 4, 7], seed=1),

@@ -60,7 +60,7 @@ async def test_a_job_has_one_worker_at_most(tmp_path: Path) -> None:
     fcntl.flock(held, fcntl.LOCK_EX)
     assert await launcher.alive("j")
     with pytest.raises(FailedPrecondition, match="still running"):
-        await launcher.launch("j", 2)
+        await launcher.launch("j", 2, 1)
     os.close(held)
     assert not await launcher.alive("j")
 
@@ -68,4 +68,4 @@ async def test_a_job_has_one_worker_at_most(tmp_path: Path) -> None:
 async def test_a_jobs_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "jobs").write_text("a file")
     with pytest.raises(FailedPrecondition, match="cannot be written"):
-        await LocalLauncher(tmp_path / "jobs", threads=1).launch("j", 1)
+        await LocalLauncher(tmp_path / "jobs", threads=1).launch("j", 1, 1)

@@ -33,7 +33,7 @@ class Workers:
         self.broken = False
         self.started = asyncio.Event()
 
-    async def launch(self, job_id: str, attempt: int) -> None:
+    async def launch(self, job_id: str, attempt: int, processes: int) -> None:
         if self.broken:
             raise FailedPrecondition("no room")
         self.launched.append((job_id, attempt))
