@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 def recommend(
     user: Annotated[str, typer.Argument(help="User id.")],
     k: Annotated[int, typer.Option("-k", "--count", min=1, max=100, help="How many items.")] = 10,
+    explain: Annotated[bool, typer.Option(help="Say which sentence of the profile speaks for each item.")] = False,
     gateway: GatewayOption = DEFAULT_GATEWAY,
     as_json: JsonOption = False,
 ) -> None:
     """The best items for a user, by the profile; without one by the history, without that by popularity.
 
-    Example: langptune recommend user-00007 -k 5
+    Example: langptune recommend user-00007 -k 5 --explain
     """
-    recommendation = run(_recommend(gateway, user, k))
+    recommendation = run(_recommend(gateway, user, k, explain))
     if as_json:
         print_json(recommendation)
         return
@@ -44,12 +45,16 @@ def ranking_table(recommendation: Recommendation, title: str = "") -> Table:
     table.add_column("item", ratio=1)
     table.add_column("what it is", ratio=2)
     table.add_column("score", justify="right", no_wrap=True, min_width=6)
-    for place in recommendation.items:
+    reasons = [reason.sentence or "-" for reason in recommendation.reasons]
+    if reasons:
+        table.add_column("because", ratio=2)
+    for at, place in enumerate(recommendation.items):
         what = place.item.description if len(place.item.description) <= 120 else f"{place.item.description[:119]}…"
-        table.add_row(str(place.position), Text(place.item.title), Text(what), f"{place.score:.3f}")
+        because = [Text(reasons[at])] if reasons else []
+        table.add_row(str(place.position), Text(place.item.title), Text(what), f"{place.score:.3f}", *because)
     return table
 
 
-async def _recommend(gateway: str, user: str, k: int) -> Recommendation:
+async def _recommend(gateway: str, user: str, k: int, explain: bool) -> Recommendation:
     async with connect(gateway) as client:
-        return await client.recommend(user, k=k)
+        return await client.recommend(user, k=k, explain=explain)

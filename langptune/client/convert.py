@@ -35,6 +35,7 @@ def recommendation(message: gateway_pb2.RecommendResponse) -> values.Recommendat
         basis_reason=message.basis_reason,
         versions=versions(message.versions),
         profile_revision=message.profile_revision,
+        reasons=tuple(values.Reason(each.sentence, each.contribution) for each in message.reasons),
     )
 
 

@@ -93,9 +93,14 @@ class LangPTune:
 
     # Recommendations
 
-    async def recommend(self, user_id: str, k: int = 10, *, timeout: float | None = None) -> Recommendation:
-        """The best `k` (1 to 100) items for a user, without those that the user has interacted with."""
-        request = gateway_pb2.RecommendRequest(user_id=user_id, k=k)
+    async def recommend(
+        self, user_id: str, k: int = 10, *, explain: bool = False, timeout: float | None = None
+    ) -> Recommendation:
+        """The best `k` (1 to 100) items for a user, without those that the user has interacted with.
+
+        With `explain` also the sentence of the profile that speaks most for each.
+        """
+        request = gateway_pb2.RecommendRequest(user_id=user_id, k=k, explain=explain)
         return convert.recommendation(await self._recommendations.Recommend(request, timeout=timeout))
 
     async def preview(self, user_id: str, text: str, k: int = 10, *, timeout: float | None = None) -> Preview:

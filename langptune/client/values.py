@@ -38,6 +38,14 @@ class RankingBasis(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Reason:
+    """The sentence of the profile that speaks most for an item."""
+
+    sentence: str  # empty when none does
+    contribution: float  # what the similarity of profile and item would lose without it
+
+
+@dataclass(frozen=True, slots=True)
 class Recommendation:
     """A user's ranking."""
 
@@ -46,6 +54,7 @@ class Recommendation:
     basis_reason: str  # why it is not the profile; empty when it is
     versions: Versions
     profile_revision: int  # 0 without a profile
+    reasons: tuple[Reason, ...] = ()  # one per item where they were asked for and the basis is the profile
 
 
 class ProfileOrigin(StrEnum):

@@ -129,18 +129,22 @@ class RecommendRequest(_message.Message):
 
     USER_ID_FIELD_NUMBER: _builtins.int
     K_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     k: _builtins.int
     """How many items, 1 to 100; 0 means 10."""
+    explain: _builtins.bool
+    """Also say which sentence of the profile speaks for each item."""
     def __init__(
         self,
         *,
         user_id: _builtins.str = ...,
         k: _builtins.int = ...,
+        explain: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["k", b"k", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "k", b"k", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -155,6 +159,7 @@ class RecommendResponse(_message.Message):
     BASIS_REASON_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
     PROFILE_REVISION_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
     basis: Global___RankingBasis.ValueType
     basis_reason: _builtins.str
     """Why it is not the profile, in a sentence; empty when it is."""
@@ -166,6 +171,10 @@ class RecommendResponse(_message.Message):
     def versions(self) -> _common_pb2.Versions:
         """The release that answered."""
 
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reason]:
+        """One per item, in order, where it was asked for, `basis` is PROFILE and the profile has at most 64 sentences."""
+
     def __init__(
         self,
         *,
@@ -174,14 +183,41 @@ class RecommendResponse(_message.Message):
         basis_reason: _builtins.str = ...,
         versions: _common_pb2.Versions | None = ...,
         profile_revision: _builtins.int = ...,
+        reasons: _abc.Iterable[Global___Reason] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["versions", b"versions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "basis_reason", b"basis_reason", "items", b"items", "profile_revision", b"profile_revision", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "basis_reason", b"basis_reason", "items", b"items", "profile_revision", b"profile_revision", "reasons", b"reasons", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecommendResponse: _TypeAlias = RecommendResponse  # noqa: Y015
+
+@_typing.final
+class Reason(_message.Message):
+    """The sentence that speaks most for an item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SENTENCE_FIELD_NUMBER: _builtins.int
+    CONTRIBUTION_FIELD_NUMBER: _builtins.int
+    sentence: _builtins.str
+    """A piece of the profile; empty when no sentence speaks for the item."""
+    contribution: _builtins.float
+    """What the similarity of profile and item would lose without it; above 0.0, or 0.0 for none."""
+    def __init__(
+        self,
+        *,
+        sentence: _builtins.str = ...,
+        contribution: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contribution", b"contribution", "sentence", b"sentence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 @_typing.final
 class PreviewRequest(_message.Message):

@@ -12,7 +12,7 @@ from typing import Any
 from langptune.convert import history_to_proto, item_from_catalogue
 from langptune.domain import Interaction, Item
 from langptune.rpc import Channel
-from langptune.v1 import common_pb2, decoder_pb2, decoder_pb2_grpc, encoder_pb2, encoder_pb2_grpc
+from langptune.v1 import common_pb2, decoder_pb2, decoder_pb2_grpc, encoder_pb2, encoder_pb2_grpc, gateway_pb2
 
 _BATCH = 200  # ids in one BatchGetItems: with whole descriptions well below the limit of a message
 
@@ -63,6 +63,14 @@ class Decoder:
         )
         return list((await self._stub.Rank(request)).items)
 
+    async def reasons(self, text: str, version: str, item_ids: Sequence[str]) -> list[gateway_pb2.Reason]:
+        """The sentence of `text` that speaks most for each of `item_ids` (at most 100)."""
+        if not item_ids:
+            return []
+        request = decoder_pb2.ExplainRequest(text=text, decoder_version=version, item_ids=item_ids)
+        response = await self._stub.Explain(request)
+        return [_strongest(response.sentences, each.contributions) for each in response.explanations]
+
     async def places(
         self, text: str, version: str, item_ids: Sequence[str], exclude: Collection[str], history: Sequence[Interaction] = ()
     ) -> dict[str, int]:
@@ -99,6 +107,11 @@ class Decoder:
         requests: Any = (decoder_pb2.ImportItemsRequest(items=batch) async for batch in batches)
         response: decoder_pb2.ImportItemsResponse = await self._stub.ImportItems(requests, timeout=self._import_timeout)
         return response
+
+
+def _strongest(sentences: Sequence[str], contributions: Sequence[float]) -> gateway_pb2.Reason:
+    contribution, sentence = max(zip(contributions, sentences, strict=True))
+    return gateway_pb2.Reason(sentence=sentence, contribution=contribution) if contribution > 0 else gateway_pb2.Reason()
 
 
 def _history(history: Sequence[Interaction]) -> common_pb2.History | None:

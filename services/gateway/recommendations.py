@@ -12,7 +12,8 @@ from enum import StrEnum
 
 from langptune.convert import check_id, check_range, item_to_proto
 from langptune.domain import Interaction
-from langptune.v1 import common_pb2
+from langptune.text import sentences
+from langptune.v1 import common_pb2, gateway_pb2
 from services.gateway.backends import Decoder
 from services.gateway.histories import Histories
 from services.gateway.interactions import Interactions
@@ -20,6 +21,7 @@ from services.gateway.live import LiveRelease
 from services.gateway.profiles import Pins, Profiles
 
 _PAGE = 1_000  # items of the catalogue at a time
+_MOST_SENTENCES = 64  # of a profile that is explained
 
 
 class Basis(StrEnum):
@@ -52,6 +54,7 @@ class Recommendation:
     reason: str = ""  # why it is not the profile
     pins: Pins = field(default_factory=Pins)
     profile_revision: int = 0
+    reasons: Sequence[gateway_pb2.Reason] = ()  # one per item where they were asked for and it is the profile
 
 
 class Recommender:
@@ -73,14 +76,18 @@ class Recommender:
         self._live = live
         self._history_ranked = history_ranked
 
-    async def recommend(self, user_id: str, k: int) -> Recommendation:
+    async def recommend(self, user_id: str, k: int, *, explain: bool = False) -> Recommendation:
         """The best `k` (1 to 100, 0 means 10) items that the user has not interacted with. Raises InvalidArgument."""
         k = check_range("k", k, 1, 100, default=10)
         query = await self.query(user_id)
         if query.basis is Basis.POPULARITY:
             return await self._by_popularity(k, query)
         items = await self._decoder.rank(query.text, query.pins.decoder_version, k, query.seen, query.history)
-        return Recommendation(items, query.basis, query.reason, query.pins, query.profile_revision)
+        reasons: Sequence[gateway_pb2.Reason] = ()
+        if explain and query.basis is Basis.PROFILE and 1 <= len(sentences(query.text)) <= _MOST_SENTENCES:
+            item_ids = [place.item.item_id for place in items]
+            reasons = await self._decoder.reasons(query.text, query.pins.decoder_version, item_ids)
+        return Recommendation(items, query.basis, query.reason, query.pins, query.profile_revision, reasons)
 
     async def query(self, user_id: str) -> Query:
         """What the user's ranking is made from now. Raises InvalidArgument."""

@@ -39,13 +39,14 @@ class RecommendationServicer(gateway_pb2_grpc.RecommendationServiceServicer):
         self._previewer = previewer
 
     async def Recommend(self, request: gateway_pb2.RecommendRequest, context: Any) -> gateway_pb2.RecommendResponse:
-        found = await self._recommender.recommend(request.user_id, request.k)
+        found = await self._recommender.recommend(request.user_id, request.k, explain=request.explain)
         return gateway_pb2.RecommendResponse(
             items=found.items,
             basis=gateway_pb2.RankingBasis.Value(f"RANKING_BASIS_{found.basis.name}"),
             basis_reason=found.reason,
             versions=pins_to_proto(found.pins),
             profile_revision=found.profile_revision,
+            reasons=found.reasons,
         )
 
     async def Preview(self, request: gateway_pb2.PreviewRequest, context: Any) -> gateway_pb2.PreviewResponse:

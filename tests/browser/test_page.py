@@ -26,6 +26,9 @@ async def test_an_edit_is_previewed_saved_and_restored(opened: tuple[Page, str],
     page, user = opened
     before = await lp.get_profile(user)
     await expect(page.locator("#text")).to_have_value(before.text)
+    reasons = [each.sentence for each in (await lp.recommend(user, explain=True)).reasons if each.sentence]
+    assert reasons
+    await expect(page.locator("#items .why q")).to_have_text(reasons)
     await page.locator("#text").fill(WESTERNS)
     await expect(page.locator("#ranking-about")).to_contain_text("nothing is saved")
     expected = await lp.preview(user, WESTERNS)

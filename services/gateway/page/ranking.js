@@ -9,10 +9,10 @@ const LONGEST = 180; // characters of a description
 
 /** The list by what is saved. */
 export async function showRanking(user) {
-  const found = await call(SERVICE, "Recommend", { userId: user, k: SHOWN });
+  const found = await call(SERVICE, "Recommend", { userId: user, k: SHOWN, explain: true });
   const basis = word(found.basis, "RANKING_BASIS_");
   $("ranking-about").textContent = found.basisReason ? `By ${basis}: ${found.basisReason}.` : `By your profile, release ${found.versions.releaseId}.`;
-  $("items").replaceChildren(...(found.items ?? []).map((place) => row(place)));
+  $("items").replaceChildren(...(found.items ?? []).map((place, at) => row(place, null, found.reasons?.[at])));
   $("leaving").hidden = true;
 }
 
@@ -26,7 +26,7 @@ export async function showPreview(user, text, signal) {
   $("leaving-items").replaceChildren(...leaving.map((place) => row(place, move(place))));
 }
 
-function row(place, moved = null) {
+function row(place, moved = null, reason = null) {
   const { title, description = "", categories = [], price } = place.item;
   const what = description.length > LONGEST ? `${description.slice(0, LONGEST)}…` : description;
   const facts = [categories.join(", "), price === undefined ? "" : price.toFixed(2)].filter(Boolean).join(" · ");
@@ -34,7 +34,8 @@ function row(place, moved = null) {
     element("span", { class: "place" }, String(place.position)),
     element("span", { class: "title" }, title),
     moved,
-    element("span", { class: "what" }, facts ? `${facts}. ${what}` : what));
+    element("span", { class: "what" }, facts ? `${facts}. ${what}` : what),
+    reason?.sentence ? element("span", { class: "why" }, "Because: ", element("q", {}, reason.sentence)) : null);
 }
 
 function move(place) {

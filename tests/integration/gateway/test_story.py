@@ -82,6 +82,13 @@ async def test_from_popularity_to_profile_and_back(lp: LangPTune, world: World) 
     assert (by_profile.basis, by_profile.basis_reason, by_profile.profile_revision) == (RankingBasis.PROFILE, "", 1)
     assert by_profile.versions == written.versions
 
+    explained = await lp.recommend("newcomer", k=20, explain=True)
+    assert (_ids(explained.items), by_profile.reasons) == (_ids(by_profile.items), ())
+    assert len(explained.reasons) == 20
+    for reason in explained.reasons:
+        assert (reason.sentence in sentences(written.text)) if reason.sentence else reason.contribution == 0
+    assert (await lp.recommend("nobody", explain=True)).reasons == ()
+
     edited = await lp.update_profile("newcomer", "The user likes nothing that was said above.\r\n", etag=written.etag)
     assert (edited.text, edited.origin) == ("The user likes nothing that was said above.", ProfileOrigin.EDITED)
     after = await lp.recommend("newcomer", k=20)
