@@ -144,6 +144,39 @@ async def test_more_than_there_is_gives_what_there_is(service: RunningService) -
         assert ranked.truncated
 
 
+async def test_ranks_by_history_avoids_explains_and_pages(service: RunningService) -> None:
+    items = some_items(500)
+    history = common_pb2.History(interactions=[common_pb2.Interaction(item=items[at], rating=5.0) for at in (3, 4)])
+    async with stub_of(service.address) as stub:
+        version = await base_version(stub)
+        request = decoder_pb2.RankRequest(history=history, decoder_version=version, k=40)
+        first = await stub.Rank(request)
+        assert 0.0 < first.coverage < 1.0  # two entries are over the 64 tokens of the model
+        request.page_token = first.next_page_token
+        second = await stub.Rank(request)
+        assert [place.position for place in second.items] == list(range(41, 81))
+        request.k = 80
+        request.ClearField("page_token")
+        whole = await stub.Rank(request)
+        assert [place.item.item_id for place in whole.items] == [place.item.item_id for place in [*first.items, *second.items]]
+        request.avoid.append(first.items[0].item.categories[0])
+        avoided = await stub.Rank(request)
+        assert all(request.avoid[0] not in place.item.categories for place in avoided.items)
+        assert avoided.items[0].item.item_id != first.items[0].item.item_id
+        request.page_token = first.next_page_token
+        with pytest.raises(InvalidArgument, match="page_token: belongs to another question"):
+            await stub.Rank(request)
+        with pytest.raises(InvalidArgument, match="text: is required"):
+            await stub.Rank(decoder_pb2.RankRequest(decoder_version=version, k=1))
+        why = await stub.Explain(
+            decoder_pb2.ExplainRequest(text="Love and war. Quiet trains.", decoder_version=version, item_ids=["i0003"])
+        )
+        assert list(why.sentences) == ["Love and war.", "Quiet trains."]
+        assert len(why.explanations[0].contributions) == 2
+        listed = await stub.ListDecoderVersions(decoder_pb2.ListDecoderVersionsRequest())
+        assert listed.decoder_versions[0].queries.cache_hits > 0
+
+
 async def test_items_are_read_singly_in_batches_and_by_pages(service: RunningService) -> None:
     items = some_items(500)
     async with stub_of(service.address) as stub:
