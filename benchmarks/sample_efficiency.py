@@ -99,7 +99,8 @@ def run(plan: Plan, processes: int) -> dict[str, Any]:
             last = rows[-1]
             _say(f"{done}/{len(tasks)} {last['setting']:22} seed {last['seed']}: NDCG@20 {last['ndcg']:.4f}")
     rows.sort(key=lambda row: (plan.settings.index(row["setting"]), row["seed"], row["batches"]))
-    settings = {name: {**dict(preset("sample").rlso), **SETTINGS[name]} for name in plan.settings}
+    base = {**dict(preset("sample").rlso), "batches": plan.batches}
+    settings = {name: {**base, **SETTINGS[name]} for name in plan.settings}
     return {
         "plan": {"seeds": plan.seeds, "batches": plan.batches, "users": plan.users, "processes": processes},
         "wall_seconds": round(time.monotonic() - began, 1),
