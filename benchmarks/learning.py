@@ -207,9 +207,9 @@ def utilisation(shape: Shape, fast: dict[str, Any], peak_tflops: float) -> dict[
     config = shape.rlso()
     trunk = 2 * (shape.layers - learning) * layer * tokens
     top = learning * layer * tokens + shape.hidden * shape.vocabulary * fast["response_tokens"]
-    adapters = _adapter_weights(shape) * tokens if shape.trainable == "lora" else 0
+    adapters = _adapter_products(shape, tokens, fast["response_tokens"]) if shape.trainable == "lora" else 0
     weights_learn = 0 if shape.trainable == "lora" else 2
-    passes = config.epochs * ((4 + weights_learn) * top + 6 * adapters) + 2 * (2 * top + adapters)  # epochs; behaviour, reference
+    passes = config.epochs * ((4 + weights_learn) * top + 6 * adapters) + 4 * (top + adapters)  # epochs; behaviour and reference
     seconds = fast["seconds"]["scoring and epochs"]
     generated = fast["response_tokens"] / fast["seconds"]["generation"]
     learnt = config.epochs * tokens / seconds
@@ -226,10 +226,11 @@ def _layer_weights(shape: Shape) -> int:
     return attention + 3 * shape.hidden * shape.intermediate
 
 
-def _adapter_weights(shape: Shape) -> int:
+def _adapter_products(shape: Shape, tokens: int, response_tokens: int) -> int:
+    """Weights of adapters times the tokens that pass through them."""
     narrow = shape.hidden // shape.heads * shape.key_value_heads
     ends = 4 * shape.hidden + 2 * (shape.hidden + narrow) + 3 * (shape.hidden + shape.intermediate)
-    return shape.layers * shape.lora_rank * ends
+    return shape.lora_rank * (shape.layers * ends * tokens + (shape.hidden + shape.vocabulary) * response_tokens)
 
 
 def _child(side: str, recipe: str, options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
@@ -283,6 +284,7 @@ def run_all(options: argparse.Namespace) -> dict[str, Any]:
         raise SystemExit("the two sides' rewards differ")
     found["rewards"] = sides
     found["reward_ratio"] = sides["plain"]["seconds"] / sides["fast"]["seconds"]
+    found["reward_floor_ratio"] = sides["fast"]["seconds"] / sides["fast"]["product_seconds"]
     return found
 
 
