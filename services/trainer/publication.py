@@ -147,22 +147,28 @@ class PublicationRecord:
         if not await self._redis.set(_LEASE, token, nx=True, px=self._lease_ms):
             yield None
             return
-        keeping = asyncio.create_task(self._keep(token))
+        over = asyncio.Event()
+        keeping = asyncio.create_task(self._keep(token, over))
         try:
             yield Lease(self._redis, token)
         finally:
-            keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
+            over.set()
+            await keeping
             await self._return(token)
 
-    async def _keep(self, token: str) -> None:
-        """Renew until cancelled. A lease that was lost is noticed by the next write."""
-        while True:
-            await asyncio.sleep(self._lease_ms / 3_000)
+    async def _keep(self, token: str, over: asyncio.Event) -> None:
+        """Renew until `over` (not until cancelled: a command to Redis may swallow that). The next write notices a lost lease."""
+        while not over.is_set():
             try:
-                await self._renew([_LEASE], [token, self._lease_ms])
-            except RedisError as error:
-                log.warning("publish lease not renewed", error=str(error))
+                await asyncio.wait_for(over.wait(), self._lease_ms / 3_000)
+            except TimeoutError:
+                await self._extend(token)
+
+    async def _extend(self, token: str) -> None:
+        try:
+            await self._renew([_LEASE], [token, self._lease_ms])
+        except RedisError as error:
+            log.warning("publish lease not renewed", error=str(error))
 
     async def _return(self, token: str) -> None:
         try:

@@ -117,10 +117,19 @@ def train_and_evaluate(lp: Run, world: Dataset, out: Path) -> str:
 
 def publish_and_roll_back(lp: Run, user: str, candidate: str) -> None:
     assert lp("releases", "publish", candidate, "--expected", "r7").error()["code"] == "ABORTED"
-    published = lp("releases", "publish", candidate, "--expected", "r1").json()
+    assert lp("releases", "gate", candidate).json()["verdict"] == "unknown"  # four users prove nothing
+    assert lp("releases", "publish", candidate, "--expected", "r1").error()["reason"] == "GATE_CLOSED"
+    override = ("--override-reason", "four users are enough for a test", "--actor", "ann")
+    published = lp("releases", "publish", candidate, "--expected", "r1", *override).json()
     assert (published["release"]["live"], published["previous_release_id"]) == (True, "r1")
     assert lp("recommend", user).json()["versions"]["release_id"] == candidate
     assert lp("profile", "refresh", user, "--overwrite-edited").json()["profile"]["versions"]["release_id"] == candidate
+    verified = lp("releases", "verify").json()
+    assert [(check["kind"], check["problems"]) for check in verified["replicas"]] == [("encoder", []), ("decoder", [])]
+    encoder = verified["replicas"][0]
+    assert encoder["golden_log_prob"] == pytest.approx(encoder["expected_log_prob"], abs=1e-3)  # the trainer's own
+    move = lp("releases", "history").json()[0]
+    assert (move["release_id"], move["actor"], move["override_reason"]) == (candidate, "ann", "four users are enough for a test")
     assert lp("releases", "rollback").json()["release"]["release_id"] == "r1"
     assert lp("recommend", user).json()["versions"]["release_id"] == "r1"
     assert [(each["release_id"], each["live"]) for each in lp("releases", "list").json()] == [("r2", False), ("r1", True)]

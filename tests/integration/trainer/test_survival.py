@@ -67,7 +67,7 @@ async def test_a_job_without_an_encoder_fails_with_a_sentence_and_can_be_resumed
     world.encoder.kill()
     try:
         with pytest.raises(Unavailable):
-            await client.publish((await client.live()).release_id)
+            await client.releases.VerifyRelease(pb.VerifyReleaseRequest())
         await client.watch("alone")
         job = await client.get("alone")
         assert job.state == pb.JOB_STATE_FAILED
