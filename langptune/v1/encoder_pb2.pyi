@@ -398,7 +398,9 @@ class VerifyEncoderVersionRequest(_message.Message):
     encoder_version: _builtins.str
     @_builtins.property
     def prompt_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The text to score, in tokens of the version's tokenizer; neither may be empty."""
+        """The text to score, in tokens of the version's tokenizer; both empty: no text is scored. An engine that takes text refuses tokens
+        that are not those of their own text: FAILED_PRECONDITION, reason TEXT_ROUND_TRIP.
+        """
 
     @_builtins.property
     def response_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
@@ -428,19 +430,21 @@ class VerifyEncoderVersionResponse(_message.Message):
     digest: _builtins.str
     """SHA-256 over the version's files as they lie on this replica's disk now; empty for a base version."""
     log_prob: _builtins.float
-    """ln pi(response | prompt), nats, summed over the response's tokens."""
+    """ln pi(response | prompt), nats, summed over the response's tokens; absent when no text was to be scored."""
     def __init__(
         self,
         *,
         encoder_version: _builtins.str = ...,
         digest: _builtins.str = ...,
-        log_prob: _builtins.float = ...,
+        log_prob: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_log_prob", b"_log_prob", "log_prob", b"log_prob"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "encoder_version", b"encoder_version", "log_prob", b"log_prob"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_log_prob", b"_log_prob", "digest", b"digest", "encoder_version", b"encoder_version", "log_prob", b"log_prob"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__log_prob: _TypeAlias = _typing.Literal["log_prob"]  # noqa: Y015
+    _WhichOneofArgType__log_prob: _TypeAlias = _typing.Literal["_log_prob", b"_log_prob"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__log_prob) -> _WhichOneofReturnType__log_prob | None: ...
 
 Global___VerifyEncoderVersionResponse: _TypeAlias = VerifyEncoderVersionResponse  # noqa: Y015
 

@@ -64,8 +64,10 @@ class EncoderServicer(EncoderServiceServicer):
         if version not in self._engine.versions():
             raise NotFound("resident encoder version", version)
         digest = await asyncio.to_thread(self._store.deployed_digest, "encoder", version)
-        log_probs = await self._engine.score(version, request.prompt_token_ids, request.response_token_ids)
-        return pb.VerifyEncoderVersionResponse(encoder_version=version, digest=digest, log_prob=math.fsum(log_probs))
+        response = pb.VerifyEncoderVersionResponse(encoder_version=version, digest=digest)
+        if request.prompt_token_ids or request.response_token_ids:
+            response.log_prob = math.fsum(await self._engine.score(version, request.prompt_token_ids, request.response_token_ids))
+        return response
 
     async def ListEncoderVersions(  # noqa: N802
         self, request: pb.ListEncoderVersionsRequest, context: Context

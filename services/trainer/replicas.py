@@ -14,7 +14,7 @@ from typing import Any
 from langptune.errors import FailedPrecondition, Unavailable
 from langptune.rpc import Channel, open_channel
 from langptune.v1 import decoder_pb2, decoder_pb2_grpc, encoder_pb2, encoder_pb2_grpc
-from langptune.weights import Golden, Kind
+from langptune.weights import ANY_TEXT, Golden, Kind
 from services.trainer.settings import TrainerSettings
 
 
@@ -72,13 +72,8 @@ class Replica:
     async def verify(self, version: str, golden: Golden) -> Found:
         """What it holds of a version; an encoder scores `golden`. Raises NotFound for a version that is not loaded."""
         if self.kind == "encoder":
-            request = encoder_pb2.VerifyEncoderVersionRequest(
-                encoder_version=version,
-                prompt_token_ids=golden.prompt_token_ids,
-                response_token_ids=golden.response_token_ids,
-            )
-            encoder = await self._encoder.VerifyEncoderVersion(request, timeout=self._load_timeout)
-            return Found(encoder.digest, golden_log_prob=encoder.log_prob)
+            encoder = await self._verify_encoder(version, golden)
+            return Found(encoder.digest, golden_log_prob=encoder.log_prob if encoder.HasField("log_prob") else None)
         decoder = await self._decoder.VerifyDecoderVersion(
             decoder_pb2.VerifyDecoderVersionRequest(decoder_version=version), timeout=self._load_timeout
         )
@@ -88,6 +83,22 @@ class Replica:
             catalogue_items=decoder.catalogue_items,
             overlap=decoder.overlap if decoder.HasField("overlap") else None,
         )
+
+    async def _verify_encoder(self, version: str, golden: Golden) -> encoder_pb2.VerifyEncoderVersionResponse:
+        request = encoder_pb2.VerifyEncoderVersionRequest(
+            encoder_version=version,
+            prompt_token_ids=golden.prompt_token_ids,
+            response_token_ids=golden.response_token_ids,
+        )
+        found: encoder_pb2.VerifyEncoderVersionResponse
+        try:
+            found = await self._encoder.VerifyEncoderVersion(request, timeout=self._load_timeout)
+        except FailedPrecondition as error:
+            if golden is not ANY_TEXT or error.reason != "TEXT_ROUND_TRIP":
+                raise
+            request = encoder_pb2.VerifyEncoderVersionRequest(encoder_version=version)  # a text engine cannot score any tokens
+            found = await self._encoder.VerifyEncoderVersion(request, timeout=self._load_timeout)
+        return found
 
 
 class Replicas:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 import torch
@@ -92,12 +93,15 @@ class Policy:
         return _run(packed, views[0], views[1])[1]
 
     def golden_text(self) -> RolloutGroup:
-        """The fixed text by which an engine that serves these weights is checked, in this model's tokens."""
-        prompt, response = (
-            tuple(self.tokenizer(text, add_special_tokens=at == 0)["input_ids"])
-            for at, text in enumerate((GOLDEN_PROMPT, GOLDEN_RESPONSE))
-        )
-        return RolloutGroup(prompt, (Rollout(response, GOLDEN_RESPONSE, "length"),), encoder_version="")
+        """The fixed text by which an engine that serves these weights is checked, in this model's tokens.
+
+        They are the tokens of the whole text, cut where the prompt ends, so that an engine which takes text sees the same.
+        """
+        prompt: list[int] = self.tokenizer(GOLDEN_PROMPT)["input_ids"]
+        whole: list[int] = self.tokenizer(GOLDEN_PROMPT + GOLDEN_RESPONSE)["input_ids"]
+        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(prompt, whole, strict=False)))
+        response = Rollout(tuple(whole[shared:]), GOLDEN_RESPONSE, "length")
+        return RolloutGroup(tuple(whole[:shared]), (response,), encoder_version="")
 
     @property
     def _decoder(self) -> PreTrainedModel:

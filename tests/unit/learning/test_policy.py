@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 from langptune.errors import FailedPrecondition, InvalidArgument
+from langptune.weights.golden import GOLDEN_PROMPT, GOLDEN_RESPONSE
 from services.trainer.learning import policy as policy_module
 from services.trainer.learning.config import RlsoConfig
 from services.trainer.learning.packing import micro_batches
@@ -182,3 +183,16 @@ def test_what_cannot_be_computed_exactly_is_refused(tokenizer: PreTrainedTokeniz
     )
     with pytest.raises(FailedPrecondition):
         Policy(model, tokenizer, RlsoConfig())
+
+
+def test_the_golden_log_prob_is_that_of_the_dense_pass_and_follows_the_weights(tokenizer: PreTrainedTokenizerFast) -> None:
+    policy = make_policy("llama", tokenizer)
+    learner = PolicyLearner(policy, RlsoConfig())
+    golden = learner.golden()
+    text = policy.golden_text()
+    assert [*text.prompt_token_ids, *text.rollouts[0].token_ids] == tokenizer(GOLDEN_PROMPT + GOLDEN_RESPONSE)["input_ids"]
+    dense = dense_logprobs(policy.causal_lm, [text])
+    assert golden.log_prob == pytest.approx(dense.item(), rel=1e-5)
+    with torch.no_grad():
+        next(iter(policy.trainable().values())).mul_(1.5)
+    assert golden.deviation(learner.golden().log_prob) > 1e-3

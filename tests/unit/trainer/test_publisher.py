@@ -7,6 +7,7 @@ retention and weights store are the real ones. A cut is a process that dies: fro
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -256,6 +257,8 @@ async def _live_until(outside: Outside, release: Release, last: int, done_before
         survived = True
     except Died:
         survived = False
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    await asyncio.gather(*others, return_exceptions=True)  # what it still had under way dies, too
     await trainer.client.aclose()
     watcher = outside.process()
     publication = await watcher.record.read()
@@ -381,3 +384,26 @@ async def test_a_pointer_moves_only_under_the_lease(outside: Outside, tmp_path: 
     assert (await trainer.registry.live()).release_id == "r2"
     assert await trainer.client.get(LEASE) == b"somebody else"
     await trainer.client.aclose()
+
+
+class Deaf(redis.Redis):
+    """A client whose running command takes no notice of being cancelled."""
+
+    async def execute_command(self, *arguments: Any, **options: Any) -> Any:
+        running = asyncio.ensure_future(super().execute_command(*arguments, **options))
+        while not running.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.05)
+        return running.result()
+
+
+async def test_a_lease_ends_with_its_block_whatever_its_renewal_is_at(redis_url: str) -> None:
+    async with Deaf.from_url(redis_url) as client:
+        record = PublicationRecord(client, 0.3)
+        for number in range(4):
+            async with asyncio.timeout(10):
+                async with record.lease() as lease:
+                    assert lease is not None
+                    await asyncio.sleep(0.3 + 0.02 * number)  # in the middle of a renewal, or between two
+                    assert await client.get(LEASE) is not None  # past its time, and kept
+            assert await client.get(LEASE) is None
