@@ -19,6 +19,7 @@ from langptune.v1 import common_pb2
 MAX_TEXT = 100_000  # characters
 MAX_TITLE = 1_000  # characters
 MAX_RATING = 5.0  # stars
+MAX_ITEM_BYTES = 1 << 20  # of an item as a message
 MAX_ATTRIBUTES = 64
 MAX_ATTRIBUTE_VALUES = 100  # texts of one attribute
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")  # categories Cc and Cs less \t, \n, \r
@@ -77,7 +78,7 @@ def check_time(field: str, stamp: timestamp_pb2.Timestamp) -> int:
 
 def item_from_proto(message: common_pb2.Item, field: str = "item") -> Item:
     """Raises InvalidArgument for what the comments in common.proto rule out."""
-    return Item(
+    item = Item(
         item_id=check_id(f"{field}.item_id", message.item_id),
         title=check_text(f"{field}.title", message.title, low=1, high=MAX_TITLE),
         description=check_text(f"{field}.description", message.description),
@@ -90,6 +91,9 @@ def item_from_proto(message: common_pb2.Item, field: str = "item") -> Item:
         price=check_number(f"{field}.price", message.price, 0.0, math.inf) if message.HasField("price") else None,
         attributes=_attributes(f"{field}.attributes", message.attributes),
     )
+    if message.ByteSize() > MAX_ITEM_BYTES:
+        raise InvalidArgument(field, f"is {message.ByteSize():,} bytes long; the limit is {MAX_ITEM_BYTES:,}")
+    return item
 
 
 def _attributes(field: str, message: struct_pb2.Struct) -> dict[str, AttributeValue]:

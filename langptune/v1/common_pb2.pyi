@@ -29,7 +29,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Item(_message.Message):
-    """One item of the catalogue, as people and models read it."""
+    """One item of the catalogue, as people and models read it; at most 1 MiB as a message."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -22,70 +22,79 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from langptune.v1 import common_pb2 as langptune_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1alangptune/v1/decoder.proto\x12\x0clangptune.v1\x1a\x19langptune/v1/common.proto\"7\n\x12ImportItemsRequest\x12!\n\x05items\x18\x01 \x03(\x0b\x32\x12.langptune.v1.Item\"\x91\x01\n\x13ImportItemsResponse\x12\x10\n\x08imported\x18\x01 \x01(\x03\x12\x11\n\tunchanged\x18\x02 \x01(\x03\x12+\n\nrejections\x18\x03 \x03(\x0b\x32\x17.langptune.v1.Rejection\x12\x10\n\x08rejected\x18\x04 \x01(\x03\x12\x16\n\x0e\x63\x61talogue_size\x18\x05 \x01(\x03\"!\n\x0eGetItemRequest\x12\x0f\n\x07item_id\x18\x01 \x01(\t\"3\n\x0fGetItemResponse\x12 \n\x04item\x18\x01 \x01(\x0b\x32\x12.langptune.v1.Item\"(\n\x14\x42\x61tchGetItemsRequest\x12\x10\n\x08item_ids\x18\x01 \x03(\t\"T\n\x15\x42\x61tchGetItemsResponse\x12!\n\x05items\x18\x01 \x03(\x0b\x32\x12.langptune.v1.Item\x12\x18\n\x10unknown_item_ids\x18\x02 \x03(\t\"9\n\x10ListItemsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"c\n\x11ListItemsResponse\x12!\n\x05items\x18\x01 \x03(\x0b\x32\x12.langptune.v1.Item\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\"\xe1\x01\n\x0bRankRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x17\n\x0f\x64\x65\x63oder_version\x18\x02 \x01(\t\x12\t\n\x01k\x18\x03 \x01(\x05\x12\x18\n\x10\x65xclude_item_ids\x18\x04 \x03(\t\x12(\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x18.langptune.v1.ItemFilter\x12&\n\x07history\x18\x06 \x01(\x0b\x32\x15.langptune.v1.History\x12\r\n\x05\x61void\x18\x07 \x03(\t\x12\x11\n\tdiversity\x18\x08 \x01(\x01\x12\x12\n\npage_token\x18\t \x01(\t\"\x8e\x01\n\x0cRankResponse\x12\'\n\x05items\x18\x01 \x03(\x0b\x32\x18.langptune.v1.RankedItem\x12\x17\n\x0f\x64\x65\x63oder_version\x18\x02 \x01(\t\x12\x11\n\ttruncated\x18\x03 \x01(\x08\x12\x10\n\x08\x63overage\x18\x04 \x01(\x01\x12\x17\n\x0fnext_page_token\x18\x05 \x01(\t\"I\n\x0e\x45xplainRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x17\n\x0f\x64\x65\x63oder_version\x18\x02 \x01(\t\x12\x10\n\x08item_ids\x18\x03 \x03(\t\"\x81\x01\n\x0f\x45xplainResponse\x12\x11\n\tsentences\x18\x01 \x03(\t\x12/\n\x0c\x65xplanations\x18\x02 \x03(\x0b\x32\x19.langptune.v1.Explanation\x12\x17\n\x0f\x64\x65\x63oder_version\x18\x03 \x01(\t\x12\x11\n\ttruncated\x18\x04 \x01(\x08\"D\n\x0b\x45xplanation\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x15\n\rcontributions\x18\x03 \x03(\x01\"\x93\x01\n\x12RankTargetsRequest\x12*\n\x07queries\x18\x01 \x03(\x0b\x32\x19.langptune.v1.TargetQuery\x12\x17\n\x0f\x64\x65\x63oder_version\x18\x02 \x01(\t\x12\x0e\n\x06\x63utoff\x18\x03 \x01(\x05\x12(\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x18.langptune.v1.ItemFilter\"v\n\x0bTargetQuery\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x17\n\x0ftarget_item_ids\x18\x02 \x03(\t\x12\x18\n\x10\x65xclude_item_ids\x18\x03 \x03(\t\x12&\n\x07history\x18\x04 \x01(\x0b\x32\x15.langptune.v1.History\"r\n\x13RankTargetsResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.langptune.v1.TargetRanks\x12\x17\n\x0f\x64\x65\x63oder_version\x18\x02 \x01(\t\x12\x16\n\x0e\x63\x61talogue_size\x18\x03 \x01(\x03\"l\n\x0bTargetRanks\x12\r\n\x05ranks\x18\x01 \x03(\x03\x12\x0c\n\x04ndcg\x18\x02 \x01(\x01\x12\x0e\n\x06recall\x18\x03 \x01(\x01\x12\x0b\n\x03mrr\x18\x04 \x01(\x01\x12\x11\n\ttruncated\x18\x05 \x01(\x08\x12\x10\n\x08\x63overage\x18\x06 \x01(\x01\"4\n\x19LoadDecoderVersionRequest\x12\x17\n\x0f\x64\x65\x63oder_version\x18\x01 \x01(\t\"K\n\x1aLoadDecoderVersionResponse\x12\x10\n\x08\x65mbedded\x18\x01 \x01(\x03\x12\r\n\x05total\x18\x02 \x01(\x03\x12\x0c\n\x04\x64one\x18\x03 \x01(\x08\"6\n\x1bUnloadDecoderVersionRequest\x12\x17\n\x0f\x64\x65\x63oder_version\x18\x01 \x01(\t\"\x1e\n\x1cUnloadDecoderVersionResponse\"6\n\x1bVerifyDecoderVersionRequest\x12\x17\n\x0f\x64\x65\x63oder_version\x18\x01 \x01(\t\"\x91\x01\n\x1cVerifyDecoderVersionResponse\x12\x17\n\x0f\x64\x65\x63oder_version\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\r\n\x05items\x18\x03 \x01(\x03\x12\x17\n\x0f\x63\x61talogue_items\x18\x04 \x01(\x03\x12\x14\n\x07overlap\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\n\n\x08_overlap\"\x1c\n\x1aListDecoderVersionsRequest\"s\n\x1bListDecoderVersionsResponse\x12\x36\n\x10\x64\x65\x63oder_versions\x18\x01 \x03(\x0b\x32\x1c.langptune.v1.DecoderVersion\x12\x1c\n\x14\x62\x61se_decoder_version\x18\x02 \x01(\t\"x\n\x0e\x44\x65\x63oderVersion\x12\x17\n\x0f\x64\x65\x63oder_version\x18\x01 \x01(\t\x12\r\n\x05items\x18\x02 \x01(\x03\x12\x12\n\ndimensions\x18\x03 \x01(\x05\x12*\n\x07queries\x18\x04 \x01(\x0b\x32\x19.langptune.v1.QueryCounts\"j\n\x0bQueryCounts\x12\x12\n\ncache_hits\x18\x01 \x01(\x03\x12\x14\n\x0c\x63\x61\x63he_misses\x18\x02 \x01(\x03\x12\x10\n\x08\x65mbedded\x18\x03 \x01(\x03\x12\x0f\n\x07\x62\x61tches\x18\x04 \x01(\x03\x12\x0e\n\x06\x63\x61\x63hed\x18\x05 \x01(\x03\x32\xe6\x07\n\x0e\x44\x65\x63oderService\x12T\n\x0bImportItems\x12 .langptune.v1.ImportItemsRequest\x1a!.langptune.v1.ImportItemsResponse(\x01\x12\x46\n\x07GetItem\x12\x1c.langptune.v1.GetItemRequest\x1a\x1d.langptune.v1.GetItemResponse\x12X\n\rBatchGetItems\x12\".langptune.v1.BatchGetItemsRequest\x1a#.langptune.v1.BatchGetItemsResponse\x12L\n\tListItems\x12\x1e.langptune.v1.ListItemsRequest\x1a\x1f.langptune.v1.ListItemsResponse\x12=\n\x04Rank\x12\x19.langptune.v1.RankRequest\x1a\x1a.langptune.v1.RankResponse\x12\x46\n\x07\x45xplain\x12\x1c.langptune.v1.ExplainRequest\x1a\x1d.langptune.v1.ExplainResponse\x12R\n\x0bRankTargets\x12 .langptune.v1.RankTargetsRequest\x1a!.langptune.v1.RankTargetsResponse\x12i\n\x12LoadDecoderVersion\x12\'.langptune.v1.LoadDecoderVersionRequest\x1a(.langptune.v1.LoadDecoderVersionResponse0\x01\x12m\n\x14UnloadDecoderVersion\x12).langptune.v1.UnloadDecoderVersionRequest\x1a*.langptune.v1.UnloadDecoderVersionResponse\x12m\n\x14VerifyDecoderVersion\x12).langptune.v1.VerifyDecoderVersionRequest\x1a*.langptune.v1.VerifyDecoderVersionResponse\x12j\n\x13ListDecoderVersions\x12(.langptune.v1.ListDecoderVersionsRequest\x1a).langptune.v1.ListDecoderVersionsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1alangptune/v1/decoder.proto\x12\x0clangptune.v1\x1a google/protobuf/field_mask.proto\x1a\x19langptune/v1/common.proto\"7\n\x12ImportItemsRequest\x12!\n\x05items\x18\x01 \x03(\x0b\x32\x12.langptune.v1.Item\"\x91\x01\n\x13ImportItemsResponse\x12\x10\n\x08imported\x18\x01 \x01(\x03\x12\x11\n\tunchanged\x18\x02 \x01(\x03\x12+\n\nrejections\x18\x03 \x03(\x0b\x32\x17.langptune.v1.Rejection\x12\x10\n\x08rejected\x18\x04 \x01(\x03\x12\x16\n\x0e\x63\x61talogue_size\x18\x05 \x01(\x03\"!\n\x0eGetItemRequest\x12\x0f\n\x07item_id\x18\x01 \x01(\t\"3\n\x0fGetItemResponse\x12 \n\x04item\x18\x01 \x01(\x0b\x32\x12.langptune.v1.Item\"(\n\x14\x42\x61tchGetItemsRequest\x12\x10\n\x08item_ids\x18\x01 \x03(\t\"T\n\x15\x42\x61tchGetItemsResponse\x12!\n\x05items\x18\x01 \x03(\x0b\x32\x12.langptune.v1.Item\x12\x18\n\x10unknown_item_ids\x18\x02 \x03(\t\"f\n\x11UpdateItemRequest\x12 \n\x04item\x18\x01 \x01(\x0b\x32\x12.langptune.v1.Item\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"6\n\x12UpdateItemResponse\x12 \n\x04item\x18\x01 \x01(\x0b\x32\x12.langptune.v1.Item\"&\n\x12\x44\x65leteItemsRequest\x12\x10\n\x08item_ids\x18\x01 \x03(\t\"@\n\x13\x44\x65leteItemsResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x03\x12\x18\n\x10unknown_item_ids\x18\x02 \x03(\t\"9\n\x10ListItemsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"c\n\x11ListItemsResponse\x12!\n\x05items\x18\x01 \x03(\x0b\x32\x12.langptune.v1.Item\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\"\xe1\x01\n\x0bRankRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x17\n\x0f\x64\x65\x63oder_version\x18\x02 \x01(\t\x12\t\n\x01k\x18\x03 \x01(\x05\x12\x18\n\x10\x65xclude_item_ids\x18\x04 \x03(\t\x12(\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x18.langptune.v1.ItemFilter\x12&\n\x07history\x18\x06 \x01(\x0b\x32\x15.langptune.v1.History\x12\r\n\x05\x61void\x18\x07 \x03(\t\x12\x11\n\tdiversity\x18\x08 \x01(\x01\x12\x12\n\npage_token\x18\t \x01(\t\"\x8e\x01\n\x0cRankResponse\x12\'\n\x05items\x18\x01 \x03(\x0b\x32\x18.langptune.v1.RankedItem\x12\x17\n\x0f\x64\x65\x63oder_version\x18\x02 \x01(\t\x12\x11\n\ttruncated\x18\x03 \x01(\x08\x12\x10\n\x08\x63overage\x18\x04 \x01(\x01\x12\x17\n\x0fnext_page_token\x18\x05 \x01(\t\"I\n\x0e\x45xplainRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x17\n\x0f\x64\x65\x63oder_version\x18\x02 \x01(\t\x12\x10\n\x08item_ids\x18\x03 \x03(\t\"\x81\x01\n\x0f\x45xplainResponse\x12\x11\n\tsentences\x18\x01 \x03(\t\x12/\n\x0c\x65xplanations\x18\x02 \x03(\x0b\x32\x19.langptune.v1.Explanation\x12\x17\n\x0f\x64\x65\x63oder_version\x18\x03 \x01(\t\x12\x11\n\ttruncated\x18\x04 \x01(\x08\"D\n\x0b\x45xplanation\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x15\n\rcontributions\x18\x03 \x03(\x01\"\x93\x01\n\x12RankTargetsRequest\x12*\n\x07queries\x18\x01 \x03(\x0b\x32\x19.langptune.v1.TargetQuery\x12\x17\n\x0f\x64\x65\x63oder_version\x18\x02 \x01(\t\x12\x0e\n\x06\x63utoff\x18\x03 \x01(\x05\x12(\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x18.langptune.v1.ItemFilter\"v\n\x0bTargetQuery\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x17\n\x0ftarget_item_ids\x18\x02 \x03(\t\x12\x18\n\x10\x65xclude_item_ids\x18\x03 \x03(\t\x12&\n\x07history\x18\x04 \x01(\x0b\x32\x15.langptune.v1.History\"r\n\x13RankTargetsResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.langptune.v1.TargetRanks\x12\x17\n\x0f\x64\x65\x63oder_version\x18\x02 \x01(\t\x12\x16\n\x0e\x63\x61talogue_size\x18\x03 \x01(\x03\"l\n\x0bTargetRanks\x12\r\n\x05ranks\x18\x01 \x03(\x03\x12\x0c\n\x04ndcg\x18\x02 \x01(\x01\x12\x0e\n\x06recall\x18\x03 \x01(\x01\x12\x0b\n\x03mrr\x18\x04 \x01(\x01\x12\x11\n\ttruncated\x18\x05 \x01(\x08\x12\x10\n\x08\x63overage\x18\x06 \x01(\x01\"4\n\x19LoadDecoderVersionRequest\x12\x17\n\x0f\x64\x65\x63oder_version\x18\x01 \x01(\t\"K\n\x1aLoadDecoderVersionResponse\x12\x10\n\x08\x65mbedded\x18\x01 \x01(\x03\x12\r\n\x05total\x18\x02 \x01(\x03\x12\x0c\n\x04\x64one\x18\x03 \x01(\x08\"6\n\x1bUnloadDecoderVersionRequest\x12\x17\n\x0f\x64\x65\x63oder_version\x18\x01 \x01(\t\"\x1e\n\x1cUnloadDecoderVersionResponse\"6\n\x1bVerifyDecoderVersionRequest\x12\x17\n\x0f\x64\x65\x63oder_version\x18\x01 \x01(\t\"\x91\x01\n\x1cVerifyDecoderVersionResponse\x12\x17\n\x0f\x64\x65\x63oder_version\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\r\n\x05items\x18\x03 \x01(\x03\x12\x17\n\x0f\x63\x61talogue_items\x18\x04 \x01(\x03\x12\x14\n\x07overlap\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\n\n\x08_overlap\"\x1c\n\x1aListDecoderVersionsRequest\"s\n\x1bListDecoderVersionsResponse\x12\x36\n\x10\x64\x65\x63oder_versions\x18\x01 \x03(\x0b\x32\x1c.langptune.v1.DecoderVersion\x12\x1c\n\x14\x62\x61se_decoder_version\x18\x02 \x01(\t\"x\n\x0e\x44\x65\x63oderVersion\x12\x17\n\x0f\x64\x65\x63oder_version\x18\x01 \x01(\t\x12\r\n\x05items\x18\x02 \x01(\x03\x12\x12\n\ndimensions\x18\x03 \x01(\x05\x12*\n\x07queries\x18\x04 \x01(\x0b\x32\x19.langptune.v1.QueryCounts\"j\n\x0bQueryCounts\x12\x12\n\ncache_hits\x18\x01 \x01(\x03\x12\x14\n\x0c\x63\x61\x63he_misses\x18\x02 \x01(\x03\x12\x10\n\x08\x65mbedded\x18\x03 \x01(\x03\x12\x0f\n\x07\x62\x61tches\x18\x04 \x01(\x03\x12\x0e\n\x06\x63\x61\x63hed\x18\x05 \x01(\x03\x32\x8b\t\n\x0e\x44\x65\x63oderService\x12T\n\x0bImportItems\x12 .langptune.v1.ImportItemsRequest\x1a!.langptune.v1.ImportItemsResponse(\x01\x12\x46\n\x07GetItem\x12\x1c.langptune.v1.GetItemRequest\x1a\x1d.langptune.v1.GetItemResponse\x12X\n\rBatchGetItems\x12\".langptune.v1.BatchGetItemsRequest\x1a#.langptune.v1.BatchGetItemsResponse\x12O\n\nUpdateItem\x12\x1f.langptune.v1.UpdateItemRequest\x1a .langptune.v1.UpdateItemResponse\x12R\n\x0b\x44\x65leteItems\x12 .langptune.v1.DeleteItemsRequest\x1a!.langptune.v1.DeleteItemsResponse\x12L\n\tListItems\x12\x1e.langptune.v1.ListItemsRequest\x1a\x1f.langptune.v1.ListItemsResponse\x12=\n\x04Rank\x12\x19.langptune.v1.RankRequest\x1a\x1a.langptune.v1.RankResponse\x12\x46\n\x07\x45xplain\x12\x1c.langptune.v1.ExplainRequest\x1a\x1d.langptune.v1.ExplainResponse\x12R\n\x0bRankTargets\x12 .langptune.v1.RankTargetsRequest\x1a!.langptune.v1.RankTargetsResponse\x12i\n\x12LoadDecoderVersion\x12\'.langptune.v1.LoadDecoderVersionRequest\x1a(.langptune.v1.LoadDecoderVersionResponse0\x01\x12m\n\x14UnloadDecoderVersion\x12).langptune.v1.UnloadDecoderVersionRequest\x1a*.langptune.v1.UnloadDecoderVersionResponse\x12m\n\x14VerifyDecoderVersion\x12).langptune.v1.VerifyDecoderVersionRequest\x1a*.langptune.v1.VerifyDecoderVersionResponse\x12j\n\x13ListDecoderVersions\x12(.langptune.v1.ListDecoderVersionsRequest\x1a).langptune.v1.ListDecoderVersionsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'langptune.v1.decoder_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_IMPORTITEMSREQUEST']._serialized_start=71
-  _globals['_IMPORTITEMSREQUEST']._serialized_end=126
-  _globals['_IMPORTITEMSRESPONSE']._serialized_start=129
-  _globals['_IMPORTITEMSRESPONSE']._serialized_end=274
-  _globals['_GETITEMREQUEST']._serialized_start=276
-  _globals['_GETITEMREQUEST']._serialized_end=309
-  _globals['_GETITEMRESPONSE']._serialized_start=311
-  _globals['_GETITEMRESPONSE']._serialized_end=362
-  _globals['_BATCHGETITEMSREQUEST']._serialized_start=364
-  _globals['_BATCHGETITEMSREQUEST']._serialized_end=404
-  _globals['_BATCHGETITEMSRESPONSE']._serialized_start=406
-  _globals['_BATCHGETITEMSRESPONSE']._serialized_end=490
-  _globals['_LISTITEMSREQUEST']._serialized_start=492
-  _globals['_LISTITEMSREQUEST']._serialized_end=549
-  _globals['_LISTITEMSRESPONSE']._serialized_start=551
-  _globals['_LISTITEMSRESPONSE']._serialized_end=650
-  _globals['_RANKREQUEST']._serialized_start=653
-  _globals['_RANKREQUEST']._serialized_end=878
-  _globals['_RANKRESPONSE']._serialized_start=881
-  _globals['_RANKRESPONSE']._serialized_end=1023
-  _globals['_EXPLAINREQUEST']._serialized_start=1025
-  _globals['_EXPLAINREQUEST']._serialized_end=1098
-  _globals['_EXPLAINRESPONSE']._serialized_start=1101
-  _globals['_EXPLAINRESPONSE']._serialized_end=1230
-  _globals['_EXPLANATION']._serialized_start=1232
-  _globals['_EXPLANATION']._serialized_end=1300
-  _globals['_RANKTARGETSREQUEST']._serialized_start=1303
-  _globals['_RANKTARGETSREQUEST']._serialized_end=1450
-  _globals['_TARGETQUERY']._serialized_start=1452
-  _globals['_TARGETQUERY']._serialized_end=1570
-  _globals['_RANKTARGETSRESPONSE']._serialized_start=1572
-  _globals['_RANKTARGETSRESPONSE']._serialized_end=1686
-  _globals['_TARGETRANKS']._serialized_start=1688
-  _globals['_TARGETRANKS']._serialized_end=1796
-  _globals['_LOADDECODERVERSIONREQUEST']._serialized_start=1798
-  _globals['_LOADDECODERVERSIONREQUEST']._serialized_end=1850
-  _globals['_LOADDECODERVERSIONRESPONSE']._serialized_start=1852
-  _globals['_LOADDECODERVERSIONRESPONSE']._serialized_end=1927
-  _globals['_UNLOADDECODERVERSIONREQUEST']._serialized_start=1929
-  _globals['_UNLOADDECODERVERSIONREQUEST']._serialized_end=1983
-  _globals['_UNLOADDECODERVERSIONRESPONSE']._serialized_start=1985
-  _globals['_UNLOADDECODERVERSIONRESPONSE']._serialized_end=2015
-  _globals['_VERIFYDECODERVERSIONREQUEST']._serialized_start=2017
-  _globals['_VERIFYDECODERVERSIONREQUEST']._serialized_end=2071
-  _globals['_VERIFYDECODERVERSIONRESPONSE']._serialized_start=2074
-  _globals['_VERIFYDECODERVERSIONRESPONSE']._serialized_end=2219
-  _globals['_LISTDECODERVERSIONSREQUEST']._serialized_start=2221
-  _globals['_LISTDECODERVERSIONSREQUEST']._serialized_end=2249
-  _globals['_LISTDECODERVERSIONSRESPONSE']._serialized_start=2251
-  _globals['_LISTDECODERVERSIONSRESPONSE']._serialized_end=2366
-  _globals['_DECODERVERSION']._serialized_start=2368
-  _globals['_DECODERVERSION']._serialized_end=2488
-  _globals['_QUERYCOUNTS']._serialized_start=2490
-  _globals['_QUERYCOUNTS']._serialized_end=2596
-  _globals['_DECODERSERVICE']._serialized_start=2599
-  _globals['_DECODERSERVICE']._serialized_end=3597
+  _globals['_IMPORTITEMSREQUEST']._serialized_start=105
+  _globals['_IMPORTITEMSREQUEST']._serialized_end=160
+  _globals['_IMPORTITEMSRESPONSE']._serialized_start=163
+  _globals['_IMPORTITEMSRESPONSE']._serialized_end=308
+  _globals['_GETITEMREQUEST']._serialized_start=310
+  _globals['_GETITEMREQUEST']._serialized_end=343
+  _globals['_GETITEMRESPONSE']._serialized_start=345
+  _globals['_GETITEMRESPONSE']._serialized_end=396
+  _globals['_BATCHGETITEMSREQUEST']._serialized_start=398
+  _globals['_BATCHGETITEMSREQUEST']._serialized_end=438
+  _globals['_BATCHGETITEMSRESPONSE']._serialized_start=440
+  _globals['_BATCHGETITEMSRESPONSE']._serialized_end=524
+  _globals['_UPDATEITEMREQUEST']._serialized_start=526
+  _globals['_UPDATEITEMREQUEST']._serialized_end=628
+  _globals['_UPDATEITEMRESPONSE']._serialized_start=630
+  _globals['_UPDATEITEMRESPONSE']._serialized_end=684
+  _globals['_DELETEITEMSREQUEST']._serialized_start=686
+  _globals['_DELETEITEMSREQUEST']._serialized_end=724
+  _globals['_DELETEITEMSRESPONSE']._serialized_start=726
+  _globals['_DELETEITEMSRESPONSE']._serialized_end=790
+  _globals['_LISTITEMSREQUEST']._serialized_start=792
+  _globals['_LISTITEMSREQUEST']._serialized_end=849
+  _globals['_LISTITEMSRESPONSE']._serialized_start=851
+  _globals['_LISTITEMSRESPONSE']._serialized_end=950
+  _globals['_RANKREQUEST']._serialized_start=953
+  _globals['_RANKREQUEST']._serialized_end=1178
+  _globals['_RANKRESPONSE']._serialized_start=1181
+  _globals['_RANKRESPONSE']._serialized_end=1323
+  _globals['_EXPLAINREQUEST']._serialized_start=1325
+  _globals['_EXPLAINREQUEST']._serialized_end=1398
+  _globals['_EXPLAINRESPONSE']._serialized_start=1401
+  _globals['_EXPLAINRESPONSE']._serialized_end=1530
+  _globals['_EXPLANATION']._serialized_start=1532
+  _globals['_EXPLANATION']._serialized_end=1600
+  _globals['_RANKTARGETSREQUEST']._serialized_start=1603
+  _globals['_RANKTARGETSREQUEST']._serialized_end=1750
+  _globals['_TARGETQUERY']._serialized_start=1752
+  _globals['_TARGETQUERY']._serialized_end=1870
+  _globals['_RANKTARGETSRESPONSE']._serialized_start=1872
+  _globals['_RANKTARGETSRESPONSE']._serialized_end=1986
+  _globals['_TARGETRANKS']._serialized_start=1988
+  _globals['_TARGETRANKS']._serialized_end=2096
+  _globals['_LOADDECODERVERSIONREQUEST']._serialized_start=2098
+  _globals['_LOADDECODERVERSIONREQUEST']._serialized_end=2150
+  _globals['_LOADDECODERVERSIONRESPONSE']._serialized_start=2152
+  _globals['_LOADDECODERVERSIONRESPONSE']._serialized_end=2227
+  _globals['_UNLOADDECODERVERSIONREQUEST']._serialized_start=2229
+  _globals['_UNLOADDECODERVERSIONREQUEST']._serialized_end=2283
+  _globals['_UNLOADDECODERVERSIONRESPONSE']._serialized_start=2285
+  _globals['_UNLOADDECODERVERSIONRESPONSE']._serialized_end=2315
+  _globals['_VERIFYDECODERVERSIONREQUEST']._serialized_start=2317
+  _globals['_VERIFYDECODERVERSIONREQUEST']._serialized_end=2371
+  _globals['_VERIFYDECODERVERSIONRESPONSE']._serialized_start=2374
+  _globals['_VERIFYDECODERVERSIONRESPONSE']._serialized_end=2519
+  _globals['_LISTDECODERVERSIONSREQUEST']._serialized_start=2521
+  _globals['_LISTDECODERVERSIONSREQUEST']._serialized_end=2549
+  _globals['_LISTDECODERVERSIONSRESPONSE']._serialized_start=2551
+  _globals['_LISTDECODERVERSIONSRESPONSE']._serialized_end=2666
+  _globals['_DECODERVERSION']._serialized_start=2668
+  _globals['_DECODERVERSION']._serialized_end=2788
+  _globals['_QUERYCOUNTS']._serialized_start=2790
+  _globals['_QUERYCOUNTS']._serialized_end=2896
+  _globals['_DECODERSERVICE']._serialized_start=2899
+  _globals['_DECODERSERVICE']._serialized_end=4062
 # @@protoc_insertion_point(module_scope)

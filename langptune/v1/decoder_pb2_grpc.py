@@ -49,6 +49,16 @@ class DecoderServiceStub:
                 request_serializer=langptune_dot_v1_dot_decoder__pb2.BatchGetItemsRequest.SerializeToString,
                 response_deserializer=langptune_dot_v1_dot_decoder__pb2.BatchGetItemsResponse.FromString,
                 _registered_method=True)
+        self.UpdateItem = channel.unary_unary(
+                '/langptune.v1.DecoderService/UpdateItem',
+                request_serializer=langptune_dot_v1_dot_decoder__pb2.UpdateItemRequest.SerializeToString,
+                response_deserializer=langptune_dot_v1_dot_decoder__pb2.UpdateItemResponse.FromString,
+                _registered_method=True)
+        self.DeleteItems = channel.unary_unary(
+                '/langptune.v1.DecoderService/DeleteItems',
+                request_serializer=langptune_dot_v1_dot_decoder__pb2.DeleteItemsRequest.SerializeToString,
+                response_deserializer=langptune_dot_v1_dot_decoder__pb2.DeleteItemsResponse.FromString,
+                _registered_method=True)
         self.ListItems = channel.unary_unary(
                 '/langptune.v1.DecoderService/ListItems',
                 request_serializer=langptune_dot_v1_dot_decoder__pb2.ListItemsRequest.SerializeToString,
@@ -116,8 +126,22 @@ class DecoderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateItem(self, request, context):
+        """Change fields of one item. NOT_FOUND when the catalogue has no such item.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteItems(self, request, context):
+        """Remove items; unknown ids are reported, not an error. When the call returns OK, they stay removed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListItems(self, request, context):
-        """The catalogue by pages, in a stable order.
+        """The catalogue by pages, in the order of the ids. An item that is there from the first page to the last is listed once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -194,6 +218,16 @@ def add_DecoderServiceServicer_to_server(servicer, server):
                     servicer.BatchGetItems,
                     request_deserializer=langptune_dot_v1_dot_decoder__pb2.BatchGetItemsRequest.FromString,
                     response_serializer=langptune_dot_v1_dot_decoder__pb2.BatchGetItemsResponse.SerializeToString,
+            ),
+            'UpdateItem': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateItem,
+                    request_deserializer=langptune_dot_v1_dot_decoder__pb2.UpdateItemRequest.FromString,
+                    response_serializer=langptune_dot_v1_dot_decoder__pb2.UpdateItemResponse.SerializeToString,
+            ),
+            'DeleteItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteItems,
+                    request_deserializer=langptune_dot_v1_dot_decoder__pb2.DeleteItemsRequest.FromString,
+                    response_serializer=langptune_dot_v1_dot_decoder__pb2.DeleteItemsResponse.SerializeToString,
             ),
             'ListItems': grpc.unary_unary_rpc_method_handler(
                     servicer.ListItems,
@@ -317,6 +351,60 @@ class DecoderService:
             '/langptune.v1.DecoderService/BatchGetItems',
             langptune_dot_v1_dot_decoder__pb2.BatchGetItemsRequest.SerializeToString,
             langptune_dot_v1_dot_decoder__pb2.BatchGetItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateItem(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/langptune.v1.DecoderService/UpdateItem',
+            langptune_dot_v1_dot_decoder__pb2.UpdateItemRequest.SerializeToString,
+            langptune_dot_v1_dot_decoder__pb2.UpdateItemResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/langptune.v1.DecoderService/DeleteItems',
+            langptune_dot_v1_dot_decoder__pb2.DeleteItemsRequest.SerializeToString,
+            langptune_dot_v1_dot_decoder__pb2.DeleteItemsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,8 +41,12 @@ class DecoderServiceStub:
     """NOT_FOUND when the catalogue has no such item."""
     BatchGetItems: _grpc.UnaryUnaryMultiCallable[_decoder_pb2.BatchGetItemsRequest, _decoder_pb2.BatchGetItemsResponse]
     """Several items at once; unknown ids are reported, not an error."""
+    UpdateItem: _grpc.UnaryUnaryMultiCallable[_decoder_pb2.UpdateItemRequest, _decoder_pb2.UpdateItemResponse]
+    """Change fields of one item. NOT_FOUND when the catalogue has no such item."""
+    DeleteItems: _grpc.UnaryUnaryMultiCallable[_decoder_pb2.DeleteItemsRequest, _decoder_pb2.DeleteItemsResponse]
+    """Remove items; unknown ids are reported, not an error. When the call returns OK, they stay removed."""
     ListItems: _grpc.UnaryUnaryMultiCallable[_decoder_pb2.ListItemsRequest, _decoder_pb2.ListItemsResponse]
-    """The catalogue by pages, in a stable order."""
+    """The catalogue by pages, in the order of the ids. An item that is there from the first page to the last is listed once."""
     Rank: _grpc.UnaryUnaryMultiCallable[_decoder_pb2.RankRequest, _decoder_pb2.RankResponse]
     """The best items for a profile, a history, or both. NOT_FOUND for an unknown version; FAILED_PRECONDITION while the catalogue is
     empty.
@@ -78,8 +82,12 @@ class DecoderServiceAsyncStub(DecoderServiceStub):
     """NOT_FOUND when the catalogue has no such item."""
     BatchGetItems: _aio.UnaryUnaryMultiCallable[_decoder_pb2.BatchGetItemsRequest, _decoder_pb2.BatchGetItemsResponse]  # type: ignore[assignment]
     """Several items at once; unknown ids are reported, not an error."""
+    UpdateItem: _aio.UnaryUnaryMultiCallable[_decoder_pb2.UpdateItemRequest, _decoder_pb2.UpdateItemResponse]  # type: ignore[assignment]
+    """Change fields of one item. NOT_FOUND when the catalogue has no such item."""
+    DeleteItems: _aio.UnaryUnaryMultiCallable[_decoder_pb2.DeleteItemsRequest, _decoder_pb2.DeleteItemsResponse]  # type: ignore[assignment]
+    """Remove items; unknown ids are reported, not an error. When the call returns OK, they stay removed."""
     ListItems: _aio.UnaryUnaryMultiCallable[_decoder_pb2.ListItemsRequest, _decoder_pb2.ListItemsResponse]  # type: ignore[assignment]
-    """The catalogue by pages, in a stable order."""
+    """The catalogue by pages, in the order of the ids. An item that is there from the first page to the last is listed once."""
     Rank: _aio.UnaryUnaryMultiCallable[_decoder_pb2.RankRequest, _decoder_pb2.RankResponse]  # type: ignore[assignment]
     """The best items for a profile, a history, or both. NOT_FOUND for an unknown version; FAILED_PRECONDITION while the catalogue is
     empty.
@@ -132,12 +140,28 @@ class DecoderServiceServicer(metaclass=_abc_1.ABCMeta):
         """Several items at once; unknown ids are reported, not an error."""
 
     @_abc_1.abstractmethod
+    def UpdateItem(
+        self,
+        request: _decoder_pb2.UpdateItemRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_decoder_pb2.UpdateItemResponse, _abc.Awaitable[_decoder_pb2.UpdateItemResponse]]:
+        """Change fields of one item. NOT_FOUND when the catalogue has no such item."""
+
+    @_abc_1.abstractmethod
+    def DeleteItems(
+        self,
+        request: _decoder_pb2.DeleteItemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_decoder_pb2.DeleteItemsResponse, _abc.Awaitable[_decoder_pb2.DeleteItemsResponse]]:
+        """Remove items; unknown ids are reported, not an error. When the call returns OK, they stay removed."""
+
+    @_abc_1.abstractmethod
     def ListItems(
         self,
         request: _decoder_pb2.ListItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_decoder_pb2.ListItemsResponse, _abc.Awaitable[_decoder_pb2.ListItemsResponse]]:
-        """The catalogue by pages, in a stable order."""
+        """The catalogue by pages, in the order of the ids. An item that is there from the first page to the last is listed once."""
 
     @_abc_1.abstractmethod
     def Rank(

@@ -7,16 +7,18 @@ changes nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any, TypeVar
 
 from langptune.domain import Item
-from langptune.errors import LangPTuneError
+from langptune.errors import LangPTuneError, NotFound
 from services.decoder.catalogue import Catalogue
 from services.decoder.documents import revision
 from services.decoder.index import Entry
 from services.decoder.resident import ResidentVersion
 from services.decoder.versions import VersionPool
+
+AnyT = TypeVar("AnyT")
 
 
 class ItemStore:
@@ -25,7 +27,7 @@ class ItemStore:
     def __init__(self, catalogue: Catalogue, versions: VersionPool) -> None:
         self._catalogue = catalogue
         self._versions = versions
-        self._running: set[asyncio.Task[int]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
 
     async def store(self, items: Iterable[Item]) -> int:
         """Add or replace items; how many were new or changed. Of two items with one id the later counts.
@@ -34,8 +36,12 @@ class ItemStore:
         """
         return await self._finish(self._store(items))
 
-    async def delete(self, item_ids: Sequence[str]) -> int:
-        """Remove items; how many there were. A caller that leaves does not interrupt it."""
+    async def update(self, item_id: str, change: Callable[[Item], Item]) -> Item:
+        """Replace an item by what `change` makes of it. Raises NotFound, and what `change` raises."""
+        return await self._finish(self._update(item_id, change))
+
+    async def delete(self, item_ids: Sequence[str]) -> set[str]:
+        """Remove items; those that there were. A caller that leaves does not interrupt it."""
         return await self._finish(self._delete(item_ids))
 
     async def flush(self) -> None:
@@ -49,7 +55,7 @@ class ItemStore:
         """Wait for the changes that are under way."""
         await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def _finish(self, change: Coroutine[Any, Any, int]) -> int:
+    async def _finish(self, change: Coroutine[Any, Any, AnyT]) -> AnyT:
         task = asyncio.create_task(change)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -57,18 +63,30 @@ class ItemStore:
 
     async def _store(self, items: Iterable[Item]) -> int:
         async with self._versions.writes:
-            changed = {item.item_id: item for item in items}
-            changed = {at: item for at, item in changed.items() if self._catalogue.revision(at) != revision(item)}
-            if not changed:
-                return 0
-            with self._versions.use_all() as resident:
-                embedded = [await version.embed(list(changed.values())) for version in resident]
-                await self._catalogue.put([Entry(item, revision(item)) for item in changed.values()])
-                for version, entries in zip(resident, embedded, strict=True):
-                    await self._follow(version, version.apply(entries))
-            return len(changed)
+            return await self._write(items)
 
-    async def _delete(self, item_ids: Sequence[str]) -> int:
+    async def _update(self, item_id: str, change: Callable[[Item], Item]) -> Item:
+        async with self._versions.writes:
+            found = await self._catalogue.get([item_id])
+            if not found:
+                raise NotFound("item", item_id)
+            changed = change(found[0])
+            await self._write([changed])
+            return changed
+
+    async def _write(self, items: Iterable[Item]) -> int:
+        changed = {item.item_id: item for item in items}
+        changed = {at: item for at, item in changed.items() if self._catalogue.revision(at) != revision(item)}
+        if not changed:
+            return 0
+        with self._versions.use_all() as resident:
+            embedded = [await version.embed(list(changed.values())) for version in resident]
+            await self._catalogue.put([Entry(item, revision(item)) for item in changed.values()])
+            for version, entries in zip(resident, embedded, strict=True):
+                await self._follow(version, version.apply(entries))
+        return len(changed)
+
+    async def _delete(self, item_ids: Sequence[str]) -> set[str]:
         async with self._versions.writes:
             known = [item_id for item_id in dict.fromkeys(item_ids) if item_id in self._catalogue]
             if known:
@@ -76,7 +94,7 @@ class ItemStore:
                     await self._catalogue.delete(known)
                     for version in resident:
                         await self._follow(version, version.remove(known))
-            return len(known)
+            return set(known)
 
     async def _follow(self, version: ResidentVersion, change: Coroutine[Any, Any, None]) -> None:
         """The catalogue is ahead by now: a version that cannot follow leaves memory, and catches up when it is loaded."""

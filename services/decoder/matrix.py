@@ -147,6 +147,16 @@ class Matrix:
         return changed
 
 
+def joined(blocks: list[Vectors]) -> list[Vectors]:
+    """The blocks with the last two made one, if that is of a size to be worked on at once: many small blocks are slow.
+
+    Applied after every block it copies a number at most log2(blocks) times.
+    """
+    while len(blocks) > 1 and len(blocks[-2]) <= len(blocks[-1]) and blocks[-2].size + blocks[-1].size <= _BLOCK:
+        blocks = [*blocks[:-2], np.concatenate([blocks[-2], blocks[-1].astype(blocks[-2].dtype, copy=False)])]
+    return blocks
+
+
 def _exact(rows: NDArray[np.float32], query: NDArray[np.float32]) -> NDArray[np.float64]:
     """Similarities [rows] of `rows` [rows, dimensions] and `query`; the same numbers for the same row, wherever it stands."""
     similarities: NDArray[np.float64] = (rows.astype(np.float64) * query.astype(np.float64)).sum(axis=1)

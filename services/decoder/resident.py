@@ -19,8 +19,9 @@ from services.decoder.catalogue import Catalogue
 from services.decoder.documents import indexed_revision, revision
 from services.decoder.index import Collection, Entry
 from services.decoder.index.layout import LAYOUTS, Layout
-from services.decoder.matrix import Matrix, Vectors
+from services.decoder.matrix import Matrix, Vectors, joined
 from services.decoder.queries import QueryEmbedder
+from services.decoder.soundness import GOLDEN, check_golden, sample
 from services.decoder.worker import EmbeddingWorker
 
 log = structlog.get_logger(__name__)
@@ -89,10 +90,17 @@ class ResidentVersion:
         async for names, vectors in self.index.vectors():
             item_ids += names
             blocks.append(vectors.astype(self._layout.vectors))
+            blocks = joined(blocks)
         if len(item_ids) != len(catalogue) or not all(item_id in catalogue for item_id in item_ids):
             log.error("index and catalogue differ", version=self.version, indexed=len(item_ids), catalogue=len(catalogue))
             raise Unavailable(f"the index of decoder version {self.version} is not complete", reason="INDEX_FAILED")
         self.matrix = Matrix(item_ids, *blocks)
+
+    async def verify(self) -> None:
+        """Raises FailedPrecondition when the stored vectors are not this embedder's."""
+        item_ids, stored = await sample(self.index, GOLDEN)
+        entries = await self.embed(await self.index.get(item_ids))
+        check_golden(item_ids, stored, np.array([entry.vector for entry in entries], dtype=np.float32).reshape(stored.shape))
 
     async def embed(self, items: Sequence[Item], progress: EmbedProgress | None = None) -> list[Entry]:
         """The items as entries of this version's index."""

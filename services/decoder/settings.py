@@ -45,7 +45,10 @@ class DecoderSettings(ServiceSettings, WeightsSettings):
     qdrant_timeout: float = Field(10.0, gt=0, le=600, description="deadline of one call to the Qdrant server, in seconds")
     qdrant_tries: int = Field(4, ge=1, le=20, description="times that a call to a Qdrant server that does not answer is made")
     decoder_inline_items: int = Field(
-        1_000, ge=0, description="items that a load embeds in the serving process; more are built in a process of their own"
+        2_000, ge=0, description="items that a load embeds in the serving process; more are built in a process of their own"
+    )
+    decoder_build_niceness: int = Field(
+        5, ge=0, le=19, description="how far the processes that build versions stand back for others (nice)"
     )
     decoder_max_resident_versions: int = Field(
         4, ge=1, le=64, description="versions kept in memory; the one used longest ago leaves first, never one in use"

@@ -1,5 +1,7 @@
 """The versions in memory: loaded from the weights store on first use, built beside those in use, the least used leaving first.
 
+A load with more than a few items to embed hands them to a process of its own (build.py); a version is usable once it is verified.
+
 `writes` orders imports and the last step of a load: under it, every resident version holds exactly the catalogue.
 """
 
@@ -10,16 +12,21 @@ from collections import OrderedDict, defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from typing import get_args
 
 import structlog
 
 from langptune.weights import WeightsStore
+from services.decoder.build import Builder, Job
 from services.decoder.catalogue import Catalogue
 from services.decoder.embedder import Embedder
 from services.decoder.index import Engine
+from services.decoder.index.layout import VectorFormat
 from services.decoder.resident import ResidentVersion
 from services.decoder.settings import DecoderSettings
 from services.decoder.worker import EmbeddingWorker
+
+_BUILD_BATCH = 256  # items that a builder is sent at a time
 
 log = structlog.get_logger(__name__)
 
@@ -122,7 +129,8 @@ class VersionPool:
         async with self._files[version]:
             if found is not None:
                 await found.close()
-            await self._engine.drop(_index_name(version))
+            for vectors in get_args(VectorFormat):
+                await self._engine.drop(_index_name(version, vectors))
         log.info("version unloaded", version=version)
 
     def retire(self, found: ResidentVersion) -> None:
@@ -155,13 +163,14 @@ class VersionPool:
         model = await asyncio.to_thread(self._store.local_path, "decoder", version)
         worker = EmbeddingWorker(await asyncio.to_thread(Embedder.load, model, self._settings))
         try:
-            index = await self._engine.open(_index_name(version), worker.dimensions)
+            await self._build_apart(version, model, worker, load)
+            found = await self._open(version, worker)
         except BaseException:
             worker.close()
             raise
-        found = ResidentVersion(version, worker, index, self._settings.embedding_cache_size, self._settings.layout())
         try:
             await self._bring_up_to_date(found, load)
+            await found.verify()
             async with self.writes:
                 await self._bring_up_to_date(found, load)  # what was imported meanwhile
                 await found.refresh(self._catalogue)
@@ -170,6 +179,29 @@ class VersionPool:
             await found.close()
             raise
         log.info("version loaded", version=version, items=len(found.matrix), dimensions=found.dimensions)
+
+    async def _open(self, version: str, worker: EmbeddingWorker) -> ResidentVersion:
+        layout = self._settings.layout()
+        index = await self._engine.open(_index_name(version, layout.vectors), worker.dimensions)
+        return ResidentVersion(version, worker, index, self._settings.embedding_cache_size, layout)
+
+    async def _build_apart(self, version: str, model: str, worker: EmbeddingWorker, load: _Load) -> None:
+        """In a process of its own, if it is much: until the index has what the catalogue has now, in its graph, verified."""
+        found = await self._open(version, worker)
+        try:
+            stale = await found.stale(self._catalogue)
+            waiting = await found.index.unindexed()
+        finally:
+            await found.index.close()
+        if len(stale) + waiting <= self._settings.decoder_inline_items:
+            return
+        total = len(self._catalogue)
+        load.tell(total - len(stale), total)
+        async with Builder(Job(self._settings, version, model, _index_name(version, self._settings.layout().vectors))) as builder:
+            for start in range(0, len(stale), _BUILD_BATCH):
+                await builder.embed(await self._catalogue.get(stale[start : start + _BUILD_BATCH]))
+                load.tell(total - max(0, len(stale) - start - _BUILD_BATCH), total)
+            await builder.finish()
 
     async def _bring_up_to_date(self, found: ResidentVersion, load: _Load) -> None:
         stale = await found.stale(self._catalogue)
@@ -198,5 +230,6 @@ class VersionPool:
             self.retire(found)
 
 
-def _index_name(version: str) -> str:
-    return f"version-{version}"
+def _index_name(version: str, vectors: VectorFormat) -> str:
+    """An index in another number format is another one."""
+    return f"version-{version}" if vectors == "float32" else f"{vectors}-version-{version}"

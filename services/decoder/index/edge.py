@@ -34,7 +34,6 @@ _REVISION = "revision"  # the payload's one field that is not the item's
 _WRITE_BATCH = 1_000  # points
 _SCAN_VECTORS = 256  # points with their vectors: turning more into an array would hold up other threads
 _SCAN_BATCH = 5_000  # points
-_FULL_SCAN = 1_000  # KiB of vectors that are scanned rather than searched by graph
 _LOCK_WAIT = 5.0  # seconds that a process which was told to end gets to let go of a shard
 _DATATYPE = {"float32": qdrant.VectorStorageDatatype.Float32, "float16": qdrant.VectorStorageDatatype.Float16}
 _SCHEMA = {
@@ -71,7 +70,7 @@ class EdgeEngine:
         except BaseException:
             lock.close()
             raise
-        return EdgeCollection(shard, lock, self._folder / name, self._layout, self._min_free_disk)
+        return EdgeCollection(shard, lock, self._folder / name, dimensions, self._layout, self._min_free_disk)
 
     async def drop(self, name: str) -> None:
         path = self._folder / name
@@ -107,10 +106,13 @@ class EdgeEngine:
 class EdgeCollection:
     """One open shard. The engine lets other threads run while it works, except where the module's text says so."""
 
-    def __init__(self, shard: qdrant.EdgeShard, lock: IO[str], path: Path, layout: Layout, min_free_disk: int) -> None:
+    def __init__(
+        self, shard: qdrant.EdgeShard, lock: IO[str], path: Path, dimensions: int, layout: Layout, min_free_disk: int
+    ) -> None:
         self._shard = shard
         self._lock = lock
         self._path = path
+        self._dimensions = dimensions
         self._layout = layout
         self._min_free_disk = min_free_disk
 
@@ -176,7 +178,9 @@ class EdgeCollection:
             return 0
         with _engine_errors("count items"):
             info = await asyncio.to_thread(self._shard.info)
-        return max(0, int(info.points_count) - int(info.indexed_vectors_count))
+        waiting = max(0, int(info.points_count) - int(info.indexed_vectors_count))
+        size = waiting * self._dimensions * np.dtype(self._layout.vectors).itemsize
+        return waiting if size > self._layout.graph_from << 10 else 0
 
     async def optimise(self) -> None:
         """See the port. Needs room for a second copy of the collection while it runs."""
@@ -230,9 +234,9 @@ def _config(dimensions: int, layout: Layout) -> qdrant.EdgeConfig:
     )
     return qdrant.EdgeConfig(
         vectors=vectors,
-        hnsw_config=qdrant.HnswIndexConfig(layout.graph_degree, layout.graph_effort, full_scan_threshold=_FULL_SCAN),
+        hnsw_config=qdrant.HnswIndexConfig(layout.graph_degree, layout.graph_effort, layout.graph_from),
         quantization_config=_quantisation(layout),
-        optimizers=qdrant.EdgeOptimizersConfig(indexing_threshold=_FULL_SCAN, default_segment_number=1),
+        optimizers=qdrant.EdgeOptimizersConfig(indexing_threshold=layout.graph_from, default_segment_number=1),
     )
 
 

@@ -25,6 +25,7 @@ class Layout:
     quantisation: Quantisation  # short codes beside the vectors that find candidates; scores are of the vectors themselves
     on_disk: bool  # vectors and payloads are read from disk, the codes stay in memory
     graph: bool  # an HNSW graph for approximate search; without one every search is a full scan, and exact
+    graph_from: int = 1_000  # KiB of vectors; fewer are scanned faster than searched by graph
     graph_degree: int = 16  # edges of a node (m)
     graph_effort: int = 200  # candidates while building (ef_construct)
     graph_reach: int = 512  # candidates while searching (ef)

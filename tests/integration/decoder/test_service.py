@@ -36,6 +36,8 @@ def environment(folder: Path, model: Path) -> dict[str, str]:
     return {
         "LANGPTUNE_DECODER_DATA": str(folder / "data"),
         "LANGPTUNE_DECODER_MIN_FREE_DISK": "0",
+        "LANGPTUNE_DECODER_BUILD_NICENESS": "0",
+        "LANGPTUNE_DECODER_INLINE_ITEMS": "1000",
         "LANGPTUNE_WEIGHTS_URI": str(folder / "weights"),
         "LANGPTUNE_WEIGHTS_CACHE": str(folder / "cache"),
         "LANGPTUNE_EMBEDDING_MODEL": str(model),
@@ -267,6 +269,71 @@ async def test_what_is_not_there_is_not_found(service: RunningService) -> None:
         await stub.UnloadDecoderVersion(decoder_pb2.UnloadDecoderVersionRequest(decoder_version="nope"))
 
 
+def shelf() -> list[common_pb2.Item]:
+    years = {"ant": 1998, "bee": 2001, "cat": 2010}
+    items = [common_pb2.Item(item_id=name, title=f"love {name}", categories=["animal", name], price=1.5) for name in years]
+    for item in items:
+        item.attributes.update({"year": years[item.item_id]})
+    return items
+
+
+async def test_the_catalogue_can_be_changed_and_filtered_and_long_items_are_listed(tmp_path: Path, model: Path) -> None:
+    """The 24 long items are 9.6 MB: two pages, though one was asked for."""
+    long = [common_pb2.Item(item_id=f"long{at:02d}", title="t", description="\U0001f47b" * 100_000) for at in range(24)]
+    since_2000 = common_pb2.ItemFilter(
+        all=[common_pb2.ItemCondition(field="year", range=common_pb2.NumberRange(min=2000))],
+        none=[common_pb2.ItemCondition(field="categories", any_of=common_pb2.TextSet(values=["cat"]))],
+    )
+    with running_service("decoder", tmp_path, environment(tmp_path, model)) as running:
+        async with stub_of(running.address) as stub:
+            version = await base_version(stub)
+            wrong = common_pb2.Item(item_id="wrong", title="t")
+            wrong.attributes.update({"year": "1999"})
+            report = await import_items(running.address, [*shelf(), wrong])
+            assert [(entry.index, entry.field) for entry in report.rejections] == [(3, "attributes.year")]
+
+            ranked = await stub.Rank(decoder_pb2.RankRequest(text="love", decoder_version=version, k=5, filter=since_2000))
+            assert [place.item for place in ranked.items] == shelf()[1:2]
+            query = decoder_pb2.TargetQuery(text="love", target_item_ids=["bee"])
+            ranks = decoder_pb2.RankTargetsRequest(queries=[query], decoder_version=version, filter=since_2000)
+            answer = await stub.RankTargets(ranks)
+            assert (list(answer.results[0].ranks), answer.catalogue_size) == ([1], 1)
+            ranks.queries[0].target_item_ids[0] = "ant"
+            with pytest.raises(InvalidArgument, match="the filter does not pass 'ant'"):
+                await stub.RankTargets(ranks)
+            for condition, says in (
+                (common_pb2.ItemCondition(field="colour", flag=True), r"filter.all\[0\].field: 'colour' is not filterable"),
+                (common_pb2.ItemCondition(field="year", flag=True), r"filter.all\[0\]: year is a number field"),
+            ):
+                request = decoder_pb2.RankRequest(text="x", decoder_version=version, k=1)
+                request.filter.all.append(condition)
+                with pytest.raises(InvalidArgument, match=says):
+                    await stub.Rank(request)
+
+            changes = decoder_pb2.UpdateItemRequest(item=common_pb2.Item(item_id="bee", title="war bee"))
+            changes.update_mask.paths.extend(["title", "price"])
+            updated = (await stub.UpdateItem(changes)).item
+            assert (updated.title, updated.HasField("price"), list(updated.categories)) == ("war bee", False, ["animal", "bee"])
+            assert (await stub.GetItem(decoder_pb2.GetItemRequest(item_id="bee"))).item == updated
+            changes.update_mask.paths.append("item_id")
+            with pytest.raises(InvalidArgument, match="'item_id' cannot be updated"):
+                await stub.UpdateItem(changes)
+            with pytest.raises(NotFound):
+                await stub.UpdateItem(decoder_pb2.UpdateItemRequest(item=common_pb2.Item(item_id="nobody", title="t")))
+
+            deleted = await stub.DeleteItems(decoder_pb2.DeleteItemsRequest(item_ids=["ant", "nobody", "ant"]))
+            assert (deleted.deleted, list(deleted.unknown_item_ids)) == (1, ["nobody"])
+            ranked = await stub.Rank(decoder_pb2.RankRequest(text="love", decoder_version=version, k=5))
+            assert sorted(place.item.item_id for place in ranked.items) == ["bee", "cat"]
+
+            await stub.ImportItems(messages(long, 12))
+            first = await stub.ListItems(decoder_pb2.ListItemsRequest(page_size=1_000))
+            rest = await stub.ListItems(decoder_pb2.ListItemsRequest(page_size=1_000, page_token=first.next_page_token))
+            assert [item.item_id for item in (*first.items, *rest.items)] == ["bee", "cat", *(item.item_id for item in long)]
+            assert (len(first.items) > 15, len(rest.items) > 0, rest.next_page_token) == (True, True, "")
+            assert rest.items[-1] == long[-1]
+
+
 async def test_ranking_stays_responsive_while_a_version_is_built(tmp_path: Path, model: Path) -> None:
     """Also: an empty catalogue is a failed precondition; the new version is listed when its load is done."""
     env = environment(tmp_path, model)
@@ -331,6 +398,7 @@ async def test_nothing_acknowledged_is_lost_when_it_is_killed(tmp_path: Path, mo
             assert (await stub.RankTargets(decoder_pb2.RankTargetsRequest(queries=[query], decoder_version=base))) == before
             told = [progress async for progress in stub.LoadDecoderVersion(load)]
             assert told[-1].done
+            assert min(progress.embedded for progress in told[1:]) > 0  # what was built before the kill is not built again
             new = await stub.RankTargets(decoder_pb2.RankTargetsRequest(queries=[query], decoder_version=added.version))
             assert new.catalogue_size == 2_000
             report = await stub.ImportItems(messages(some_items(2_000), 1_000))

@@ -13,7 +13,8 @@ import torch
 from langptune.weights import Manifest, WeightsStore
 from services.decoder.catalogue import Catalogue
 from services.decoder.decoder import Decoder
-from services.decoder.index.edge import EdgeEngine
+from services.decoder.engines import open_engine
+from services.decoder.index import Engine
 from services.decoder.settings import DecoderSettings
 from services.decoder.versions import VersionPool
 from tests.support.micro_embedder import make_micro_embedder
@@ -32,7 +33,7 @@ class Bench:
     """A decoder and what stands behind it."""
 
     decoder: Decoder
-    engine: EdgeEngine
+    engine: Engine
     store: WeightsStore
     versions: tuple[str, str]  # of the first and of the second model
 
@@ -67,7 +68,7 @@ def open_bench(models: Models, settings: DecoderSettings, tmp_path: Path) -> Ope
         store = WeightsStore(chosen.weights_uri, tmp_path / "cache")
         first = store.ensure_base("decoder", str(models.first)).version
         second = store.add(models.second, Manifest(version="second", kind="decoder", base_model=str(models.first))).version
-        engine = EdgeEngine(chosen.decoder_data, chosen.decoder_min_free_disk)
+        engine = open_engine(chosen)
         catalogue = await Catalogue.load(await engine.open("catalogue", 0))
         versions = VersionPool(chosen, store, engine, catalogue)
         decoder = Decoder(catalogue, versions, refuse_long=chosen.embedder_over_length == "drop")

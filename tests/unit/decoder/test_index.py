@@ -26,6 +26,7 @@ from services.decoder.index.edge import EdgeEngine
 from services.decoder.index.filter import OWN_FIELDS, Condition
 from services.decoder.index.layout import LAYOUTS, Layout
 from services.decoder.index.server import Calls, ServerEngine
+from services.decoder.soundness import LEAST_OVERLAP, check_graph
 
 FIELDS = {**OWN_FIELDS, "year": "number", "languages": "text", "animated": "flag"}
 PLAIN = LAYOUTS["10k"]
@@ -299,3 +300,29 @@ async def test_a_disk_that_is_nearly_full_refuses_writes_and_still_reads(tmp_pat
         assert await ids(collection, 5) == ["a"]
         with pytest.raises(ResourceExhausted):
             await engine.open("other", 2)
+
+
+CLUSTERED = np.random.default_rng(4).standard_normal((1_500, 16)).astype(np.float32)
+
+
+async def test_a_graph_takes_all_items_and_finds_what_a_scan_finds(tmp_path: Path) -> None:
+    engine = edge(tmp_path, replace(PLAIN, graph=True, graph_from=10))
+    async with opened(engine, "items", 16) as collection:
+        await collection.put([Entry(Item(f"i{at:04d}", "t"), "r", row) for at, row in enumerate(CLUSTERED)])
+        assert await collection.unindexed() == 1_500
+        await collection.optimise()
+        assert await check_graph(collection) >= LEAST_OVERLAP
+    async with opened(engine, "items", 16) as collection:
+        assert (await collection.unindexed(), await collection.count()) == (0, 1_500)
+        await collection.put([Entry(Item("i0000", "new"), "r2", CLUSTERED[0])])
+        hits = await collection.search(Search(CLUSTERED[0], 1, exact=False))
+        assert [hit.item for hit in hits] == [Item("i0000", "new")]
+
+
+async def test_a_graph_that_finds_too_little_is_refused(tmp_path: Path) -> None:
+    engine = edge(tmp_path, replace(PLAIN, graph=True, graph_from=10, graph_degree=2, graph_effort=4, graph_reach=1))
+    async with opened(engine, "items", 16) as collection:
+        await collection.put([Entry(Item(f"i{at:04d}", "t"), "r", row) for at, row in enumerate(CLUSTERED)])
+        await collection.optimise()
+        with pytest.raises(FailedPrecondition, match="99% are needed"):
+            await check_graph(collection)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from langptune.domain import Item
-from langptune.errors import ResourceExhausted
+from langptune.errors import FailedPrecondition, ResourceExhausted, Unavailable
 from langptune.text import item_text
+from services.decoder.build import Builder
 from services.decoder.decoder import Query
 from services.decoder.embedder import Embedder
 from services.decoder.index import Entry
@@ -105,7 +107,7 @@ async def test_a_build_that_was_interrupted_goes_on_where_it_stopped(
 ) -> None:
     """The second write of the build fails; the version is not usable; the next load embeds only what is missing."""
     items = random_items(1_100)
-    async with open_bench() as bench:
+    async with open_bench(decoder_inline_items=1_100) as bench:
         decoder, (first, second) = bench.decoder, bench.versions
         await decoder.items.store(items)
         writes = 0
@@ -213,3 +215,48 @@ async def test_an_import_while_a_version_is_being_built_is_not_lost(
         found = {hit.item.item_id: hit.item for hit in (await ranking).hits}
         expected = {item.item_id: item for item in [*random_items(20)[:15], *random_items(40, seed=9)[15:]]}
         assert found == expected
+
+
+async def test_a_large_build_has_its_own_process_and_goes_on_after_a_failed_one(
+    open_bench: OpenBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The builder dies after its first batch of 256; the next one goes on, and gives what the serving process gives."""
+    items = random_items(600)
+    settings = {"decoder_vectors": "float16", "decoder_graph": True, "decoder_build_niceness": 0}
+    async with open_bench(decoder_inline_items=600, **settings) as bench:
+        await bench.decoder.items.store(items)
+        async with bench.decoder.versions.use(bench.versions[1]) as found:
+            expected = found.matrix
+        await bench.decoder.versions.unload(bench.versions[1])
+    async with open_bench(decoder_inline_items=0, **settings) as bench:
+        version = bench.versions[1]
+        original = Builder.embed
+
+        async def embed(self: Builder, items: Sequence[Item]) -> None:
+            await original(self, items)
+            await self.__aexit__(None, None, None)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Builder, "embed", embed)
+            with pytest.raises(Unavailable, match="has died"):
+                await bench.decoder.rank(version, RankQuery("text", 3))
+        told = [progress async for progress in bench.decoder.versions.load(version)]
+        assert min(progress.embedded for progress in told[1:]) == 256
+        async with bench.decoder.versions.use(version) as found:
+            order = [item.item_id for item in items]
+            built = found.matrix.rows(found.matrix.positions(order))
+            np.testing.assert_allclose(built, expected.rows(expected.positions(order)), atol=1e-3)
+            assert (await found.index.count(), built.shape) == (600, (600, 16))
+
+
+async def test_an_index_that_is_not_the_embedders_is_not_used(open_bench: OpenBench) -> None:
+    async with open_bench() as bench:
+        await bench.decoder.items.store(random_items(20))
+        async with bench.decoder.versions.use(bench.versions[0]) as found:
+            entries = await found.embed(random_items(20))
+            await found.index.put([replace(entry, vector=-entry.vector) for entry in entries if entry.vector is not None])
+        bench.decoder.versions.retire(found)
+        with pytest.raises(FailedPrecondition, match="does not fit its embedder"):
+            await bench.decoder.rank(bench.versions[0], RankQuery("text", 3))
+        await bench.decoder.versions.unload(bench.versions[0])
+        assert len((await bench.decoder.rank(bench.versions[0], RankQuery("text", 3))).hits) == 3
