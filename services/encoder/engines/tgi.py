@@ -62,7 +62,8 @@ class TgiEngine:
 
     async def start(self, base_version: str) -> None:
         """Find out what is served. Raises FailedPrecondition when no server serves a version of the store."""
-        for version in {base_version, *await asyncio.to_thread(self._store.versions, "encoder")}:
+        stored = {base_version, *await asyncio.to_thread(self._store.versions, "encoder")}
+        for version in stored & {base_version, *await self._model_names()}:
             server, info = await self._find(version)
             if server and info:
                 await self._adopt(version, server, info)
@@ -139,6 +140,11 @@ class TgiEngine:
         for server in self._servers:
             await server.close()
 
+    async def _model_names(self) -> list[str]:
+        """What the servers that can be reached were started with."""
+        infos = await asyncio.gather(*(server.info() for server in self._servers), return_exceptions=True)
+        return [_name(info) for info in infos if isinstance(info, Info)]
+
     async def _use(self, version: str) -> _Served:
         """The server of `version`, which has said so a short while ago."""
         served = self._served.get(version)
@@ -166,7 +172,7 @@ class TgiEngine:
             except Unavailable as error:
                 unreachable = error
                 continue
-            if names & {info.model_id, info.model_id.rstrip("/").rpartition("/")[2]}:
+            if names & {info.model_id, _name(info)}:
                 return server, info
         if unreachable and version in self._served:
             raise unreachable  # it served the version, and may again
@@ -204,6 +210,11 @@ class TgiEngine:
             for task in tasks:
                 task.cancel()
         return RolloutGroup(at, prompt.token_ids, [_rollout(served, one) for one in written], prompt.coverage)
+
+
+def _name(info: Info) -> str:
+    """The last part of a model id: the version, where the model is a folder of the weights store."""
+    return info.model_id.rstrip("/").rpartition("/")[2]
 
 
 async def _agree(server: TgiServer, tokenizer: PreTrainedTokenizerBase, probe: Prompt) -> str:

@@ -41,9 +41,9 @@ class Job:
     cancelled: bool = field(default=False)
 
     @property
-    def positions(self) -> int:
-        """Room that it may need in the key-value cache."""
-        return self.task.samples * (len(self.task.prompt_ids) + self.task.max_new_tokens)
+    def length(self) -> int:
+        """Positions that each of its rows may need."""
+        return len(self.task.prompt_ids) + self.task.max_new_tokens
 
 
 class _Lane:
@@ -176,9 +176,10 @@ class Worker:
 
     def _has_room(self, job: Job) -> bool:
         rows = sum(lane.batch.rows for lane in self._lanes)
-        positions = sum(running.positions for lane in self._lanes for running in lane.jobs.values())
+        widest = max((running.length for lane in self._lanes for running in lane.jobs.values()), default=0)
         allowed = self._max_rows if job.priority == LIVE else self._max_rows - self._max_rows // _LIVE_SHARE
-        fits = rows + job.task.samples <= allowed and positions + job.positions <= self._max_positions
+        wanted = rows + job.task.samples
+        fits = wanted <= allowed and wanted * max(widest, job.length) <= self._max_positions  # a slot is as wide as the widest
         return fits or not rows
 
     def _guard(self, lane: _Lane, work: Callable[[], None], job: Job | None = None) -> None:
