@@ -25,6 +25,10 @@ from tests.integration.trainer.world import Client, World
         ({"seed": 2**40}, "spec.seed"),
         ({"validation_users": -1}, "spec.validation_users"),
         ({"profile_source": pb.PROFILE_SOURCE_HISTORY}, "spec.profile_source"),
+        ({"processes": 3}, "spec.processes"),
+        ({"overrides": {"rlso.trainable": "last_k", "rlso.last_k": "9"}}, "spec.overrides[rlso.last_k]"),
+        ({"overrides": {"rlso.trainable": "lora", "rlso.lora_rank": "97"}}, "spec.overrides[rlso.lora_rank]"),
+        ({"overrides": {"rlso.histories": "25"}}, "spec.overrides[rlso.histories]"),
         ({"parent_release_id": "no spaces"}, "spec.parent_release_id"),
         ({"dataset_uri": ""}, "spec.dataset_uri"),
         ({"dataset_uri": "s3://bucket/data"}, "spec.dataset_uri"),
@@ -87,3 +91,14 @@ async def test_watching_a_job_that_is_not_there(client: Client) -> None:
         await client.watch("nobody")
     with pytest.raises(NotFound):
         await client.cancel("nobody")
+
+
+async def test_a_plan_makes_no_job(world: World, client: Client) -> None:
+    spec = world.spec(processes=2, overrides={"rlso.trainable": "last_k", "rlso.last_k": "1"})
+    answer = await client.jobs.CreateTrainingJob(pb.CreateTrainingJobRequest(spec=spec, job_id="planned", validate_only=True))
+    assert (answer.job.job_id, answer.job.steps_total, answer.job.resolved["distributed.processes"]) == ("", 5, "2")
+    assert (answer.plan.cl_updates, answer.plan.rlso_updates) == (3, 2)
+    assert 0 < answer.plan.encoder_trainable_parameters < answer.plan.encoder_parameters
+    assert [stage.zero_stage for stage in answer.plan.memory] == [0, 1, 2, 3]
+    with pytest.raises(NotFound):
+        await client.get("planned")

@@ -50,7 +50,7 @@ async def test_a_killed_process_ends_all_and_the_job_goes_on(world: World, clien
     os.kill(world.worker_pid("pair"), signal.SIGKILL)
     events = await client.watch("pair")
     messages = [event.state_changed.message for event in events if event.HasField("state_changed")]
-    assert any("restart 1 of 1 goes on from the checkpoint" in message for message in messages)
+    assert any("exit code 1; restart 1 of" in message for message in messages)
     job = await client.get("pair")
     assert (job.state, job.steps_done) == (pb.JOB_STATE_SUCCEEDED, 5)
     assert sum(event.HasField("step_done") and event.step_done.step == 1 for event in events) == 1  # not from the beginning
