@@ -27,6 +27,7 @@ DIVERSE = 200  # best items that diversity puts in another order; the rest follo
 _SAMPLE = 4_096  # items that the mean and deviation are taken from
 _POOL = 500  # items that are looked through for what is left after the penalty; four times as many when they are not enough
 _MAX_POOL = 20_000
+_GRAPH_PLACES = 500  # fewer than a graph search looks at (graph_reach), so its pages are of one search; beyond, a full scan
 _NEGATION = re.compile(r"^(?:no(?: more)?|not|never|without|avoid|nothing with)\s+", re.IGNORECASE)
 
 FloatArray = NDArray[np.float32]
@@ -80,7 +81,8 @@ async def rank(query: RankQuery, embedded: Embedded, index: Collection, matrix: 
     where = without_categories(query.where, query.avoid)
     exclude = frozenset(query.exclude)
     if not query.avoid and not query.diversity:
-        hits = await index.search(Search(embedded.vector, query.k + 1, query.offset, where, exclude))
+        exact = query.offset + query.k >= _GRAPH_PLACES
+        hits = await index.search(Search(embedded.vector, query.k + 1, query.offset, where, exclude, exact))
         return Ranking(hits[: query.k], embedded.coverage, len(hits) > query.k)
     wishes = await queries.many([liking_text(_NEGATION.sub("", phrase)) for phrase in query.avoid])
     unwanted = Unwanted(matrix, [wish.vector for wish in wishes])
