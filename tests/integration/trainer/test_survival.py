@@ -75,12 +75,15 @@ async def test_a_job_without_an_encoder_fails_with_a_sentence_and_can_be_resumed
         assert not world.stored("encoder", "alone") | world.stored("decoder", "alone")
     finally:
         world.encoder = start_service("encoder", world.folder, world.env, port=world.encoder.port)
-    assert world.checkpoints("alone")
+    newest = world.folder / "jobs" / "alone" / "checkpoints" / world.checkpoints("alone")[-1]
+    assert newest.name == f"batch-{job.steps_done:06d}"
+    (newest / "policy.pt").write_bytes(b"damaged")  # then it goes on from the one before
     resumed = await client.resume("alone")
     assert (resumed.state, resumed.error, resumed.attempts) == (pb.JOB_STATE_QUEUED, "", 1)
     events = await client.watch("alone", until=is_step(job.steps_done + 2))
     steps = [event.step_done.step for event in events if event.HasField("step_done")]
-    assert steps == list(range(1, job.steps_done + 3))  # from where it was, no step twice
+    assert steps == [*range(1, job.steps_done + 1), *range(job.steps_done, job.steps_done + 3)]
+    assert '"event": "checkpoint is damaged", "level": "warning"' in world.worker_log("alone")
     with pytest.raises(FailedPrecondition, match="only a FAILED job"):
         await client.resume("alone")
     await client.cancel("alone")
