@@ -13,6 +13,8 @@ from langptune.v1 import trainer_pb2 as pb
 from tests.integration.trainer.world import MAX_RESTARTS, Client, World, await_gone, is_step
 from tests.support.processes import start_service
 
+pytestmark = pytest.mark.timeout(600)  # each of these starts a worker several times
+
 
 async def test_a_job_outlives_a_killed_trainer_a_stopped_trainer_and_a_killed_worker(world: World) -> None:
     async with world.client() as client:
