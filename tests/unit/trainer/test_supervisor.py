@@ -135,13 +135,13 @@ async def test_a_dead_worker_of_a_cancelled_job_is_not_replaced(table: JobTable,
 
 async def test_a_worker_without_a_sign_of_life_is_ended(table: JobTable, workers: Workers, start: Any) -> None:
     await _create(table, "a")
-    supervisor = start(worker_lost_seconds=0.2)
+    supervisor = start(worker_lost_seconds=1.5)
     for _ in range(10):
         await supervisor.look()
         await table.beat("a", 1)
         await asyncio.sleep(0.05)
     assert workers.launched == [("a", 1)]
-    for _ in range(10):
+    while len(workers.launched) < 2:  # or the test's time is over
         await supervisor.look()
         await asyncio.sleep(0.05)
     assert workers.launched == [("a", 1), ("a", 2)]
