@@ -148,7 +148,7 @@ class BareEngine:
         request = qdrant.SearchRequest(
             query=qdrant.Query.Nearest(vector), limit=k, params=qdrant.SearchParams(exact=exact), with_payload=True
         )
-        return [point.payload["item_id"] for point in self._shard.search(request)]
+        return [(point.payload or {})["item_id"] for point in self._shard.search(request)]
 
 
 async def rank_figures(

@@ -77,7 +77,7 @@ class World:
 
     def _vectors(self, chosen: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.float32]:
         clusters, words = self.tables()
-        found = np.empty((len(chosen), self.dimensions), dtype=np.float32)
+        found: NDArray[np.float32] = np.empty((len(chosen), self.dimensions), dtype=np.float32)
         for start in range(0, len(chosen), _BLOCK):
             part = slice(start, start + _BLOCK)
             found[part] = clusters[chosen[part]]
