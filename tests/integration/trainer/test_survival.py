@@ -85,7 +85,7 @@ async def test_a_job_without_an_encoder_fails_with_a_sentence_and_can_be_resumed
     events = await client.watch("alone", until=is_step(job.steps_done + 2))
     steps = [event.step_done.step for event in events if event.HasField("step_done")]
     assert steps == [*range(1, job.steps_done + 1), *range(job.steps_done, job.steps_done + 3)]
-    assert '"event": "checkpoint is damaged", "level": "warning"' in world.worker_log("alone")
+    assert "checkpoint is damaged" in world.worker_log("alone")
     with pytest.raises(FailedPrecondition, match="only a FAILED job"):
         await client.resume("alone")
     await client.cancel("alone")
