@@ -72,13 +72,14 @@ def embedder_case(parallel: Parallel, model: str, *, cached: bool) -> list[float
 
 def main(out: Path, model: str) -> None:
     policy_module.LOGITS_PER_CHUNK = 61 * 5  # several chunks, and more in one process than in the other
-    random_model("gemma")  # the first model of a process has other weights: importing its module draws random numbers, too
     processes = ZeroProcesses()
     found: dict[str, Any] = {}
     cases = {"2": {"zero_stage": 2}, "3": {"zero_stage": 3}, "2 offload": {"zero_stage": 2, "offload": True}}
     for name, distributed in cases.items():
         config = LearningConfig.parse({"distributed": {"processes": 2, **distributed}})
         processes.configure(config)
+        if not found:  # the first model of a process is drawn with other weights, which is the helper's matter
+            policy_learner(processes, "lora").update(GROUPS, QUALITY, RATE)
         trainables = ("lora",) if "offload" in name else ("lora", "last_k", "full")
         found |= {f"{name} {each}": policy_case(processes, each, out / name / each) for each in trainables}
         found |= {f"{name} cl {cached}": embedder_case(processes, model, cached=cached) for cached in (False, True)}
