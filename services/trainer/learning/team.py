@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 
+from langptune.weights.golden import Golden
 from services.trainer.learning.algorithm import Learners
 from services.trainer.learning.config import LearningConfig
 from services.trainer.learning.embedder import NO_NEGATIVES, ContrastiveExample, ContrastiveUpdate, Embedder, EmbedderLearner
@@ -102,6 +103,10 @@ class LeadingPolicy(PolicyLearner):
     def update(self, groups: Sequence[RolloutGroup], quality: Tensor, rate: float) -> PolicyUpdate:
         self._processes.tell(("policy", "update", (groups, quality, rate)))
         return super().update(groups, quality, rate)
+
+    def golden(self) -> Golden:
+        self._processes.tell(("policy", "golden", ()))
+        return super().golden()
 
     def state_dict(self) -> dict[str, Any]:
         self._processes.tell(("policy", "state_dict", ()))
