@@ -61,7 +61,7 @@ async def test_everything_is_there_after_reopening_without_embedding_again(
     )
     async with open_bench() as bench:
         assert await bench.decoder.rank_targets(bench.versions[0], query, None) == before
-        assert embedded == [1]  # the query
+        assert embedded == [8, 1]  # a sample that is held against what is stored, and the query
         assert len(bench.decoder.catalogue) == 40
 
 

@@ -200,16 +200,16 @@ async def test_an_import_while_a_version_is_being_built_is_not_lost(
     loop = asyncio.get_running_loop()
     original = Embedder.embed
 
-    def embed(self: Embedder, texts: Sequence[str]) -> NDArray[np.float32]:
+    def embed(self: Embedder, texts: Sequence[str], *, queries: bool = False) -> NDArray[np.float32]:
         loop.call_soon_threadsafe(building.set)
-        asyncio.run_coroutine_threadsafe(stored.wait(), loop).result(10)
-        return original(self, texts)
+        asyncio.run_coroutine_threadsafe(stored.wait(), loop).result(30)
+        return original(self, texts, queries=queries)
 
     async with open_bench() as bench:
         await bench.decoder.items.store(random_items(20))
         monkeypatch.setattr(Embedder, "embed", embed)
         ranking = asyncio.create_task(bench.decoder.rank(bench.versions[1], RankQuery("text", 100)))
-        await building.wait()
+        await asyncio.wait_for(building.wait(), 30)
         await bench.decoder.items.store(random_items(40, seed=9)[15:])  # five of the old ones changed, 20 are new
         stored.set()
         found = {hit.item.item_id: hit.item for hit in (await ranking).hits}
