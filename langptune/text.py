@@ -33,6 +33,8 @@ DEFAULT_DOMAIN = "movies and TV shows"
 
 OverLength = Literal["truncate", "drop"]
 
+_LONGEST_TOKEN = 32  # characters; no tokenizer packs more into a token, taken over a text
+
 # A line, or a part of one up to a full stop and the like with white space and no small letter behind it.
 _SENTENCE = re.compile(r"\S.*?(?:[.!?…]+[\"'”’)\]]*(?=\s+[^a-z\s]|\s*$)|$)", re.MULTILINE)
 
@@ -112,8 +114,15 @@ def fit_history(
 
 def fitted_text(history: Sequence[Interaction], limit: int, count_tokens: Callable[[str], int]) -> str:
     """D(h) for an embedder that reads `limit` tokens: the newest entries that fit; of one that does not, its beginning."""
-    fitted = fit_history(history, limit, lambda entries: count_tokens(history_text(entries)))
-    return history_text(fitted.history if fitted else history[-1:])
+    room = limit * _LONGEST_TOKEN  # beyond it no text is read: what nobody reads is not counted either
+    readable = [_shortened(entry, room) for entry in history]
+    fitted = fit_history(readable, limit, lambda entries: count_tokens(history_text(entries)))
+    return history_text(fitted.history if fitted else readable[-1:])
+
+
+def _shortened(entry: Interaction, room: int) -> Interaction:
+    item = replace(entry.item, description=entry.item.description[:room])
+    return replace(entry, item=item, review=entry.review[:room])
 
 
 def _cut(history: Sequence[Interaction], described: Sequence[int], step: int) -> FittedHistory:
