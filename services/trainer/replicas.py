@@ -11,7 +11,7 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
-from langptune.errors import FailedPrecondition, Unavailable
+from langptune.errors import DeadlineExceeded, FailedPrecondition, Unavailable
 from langptune.rpc import Channel, open_channel
 from langptune.v1 import decoder_pb2, decoder_pb2_grpc, encoder_pb2, encoder_pb2_grpc
 from langptune.weights import ANY_TEXT, Golden, Kind
@@ -29,6 +29,9 @@ class Found:
     overlap: float | None = None  # of sampled rankings with exact ones; None for an empty catalogue
 
 
+_COMES_BACK = 5.0  # seconds
+
+
 class Replica:
     """One process of the encoder or the decoder."""
 
@@ -42,7 +45,14 @@ class Replica:
         self._decoder = decoder_pb2_grpc.DecoderServiceStub(stub_channel)
 
     async def load(self, version: str) -> None:
-        """Return once it can use `version`. Raises what LoadEncoderVersion and LoadDecoderVersion raise."""
+        """Return once it can use `version`. Raises what LoadEncoderVersion and LoadDecoderVersion raise.
+
+        One that has just come back is waited for: a connection rests for up to two seconds after a failure.
+        """
+        try:
+            await self.channel.ready(_COMES_BACK)
+        except DeadlineExceeded:
+            raise Unavailable(f"the {self.kind} at {self.address} cannot be reached") from None
         if self.kind == "encoder":
             request = encoder_pb2.LoadEncoderVersionRequest(encoder_version=version)
             await self._encoder.LoadEncoderVersion(request, timeout=self._load_timeout)

@@ -108,20 +108,8 @@ async def test_a_decoder_killed_while_it_loads_leaves_the_release_before(world: 
         assert (await client.live()).release_id == before
         port = world.decoder.port
         world.decoder = await asyncio.to_thread(start_service, "decoder", world.folder, world.env, port=port)
-        await _published_again(client, release)
+        await _publish(client, release)
         assert (await client.live()).release_id == release.release_id
-
-
-async def _published_again(client: Client, release: Release) -> None:
-    """As an operator retries: the trainer's connection may still rest after its last failure, for two seconds at most."""
-    for attempt in range(20):
-        try:
-            await _publish(client, release)
-        except Unavailable:
-            assert attempt < 19
-            await asyncio.sleep(0.5)
-        else:
-            return
 
 
 @pytest.mark.timeout(300)
