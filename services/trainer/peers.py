@@ -13,7 +13,7 @@ from langptune.errors import LangPTuneError
 from langptune.rpc import open_channel
 from langptune.v1 import decoder_pb2_grpc, encoder_pb2_grpc
 from langptune.weights.store import Kind
-from services.trainer.replicas import Replicas
+from services.trainer.publishing.replicas import Replicas
 from services.trainer.settings import TrainerSettings
 
 log = structlog.get_logger(__name__)

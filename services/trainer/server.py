@@ -15,21 +15,21 @@ from langptune.rpc import run
 from langptune.state import open_redis
 from langptune.v1 import trainer_pb2_grpc
 from langptune.weights import ReleaseRegistry, WeightsStore
-from services.trainer.cleaning import Cleaner
-from services.trainer.control import TrainingJobs
-from services.trainer.gate import Gate
-from services.trainer.jobs import JobTable
-from services.trainer.launcher import LocalLauncher
+from services.trainer.jobs.cleaning import Cleaner
+from services.trainer.jobs.control import TrainingJobs
+from services.trainer.jobs.launcher import LocalLauncher
+from services.trainer.jobs.supervisor import Supervisor
+from services.trainer.jobs.table import JobTable
 from services.trainer.patience import patiently
 from services.trainer.peers import Peers
-from services.trainer.publication import PublicationRecord
-from services.trainer.publisher import Publisher
-from services.trainer.releases import Releases, bootstrap
-from services.trainer.retention import Retention
+from services.trainer.publishing.gate import Gate
+from services.trainer.publishing.publication import PublicationRecord
+from services.trainer.publishing.publisher import Publisher
+from services.trainer.publishing.releases import Releases, bootstrap
+from services.trainer.publishing.retention import Retention
+from services.trainer.publishing.verification import Verifier
 from services.trainer.servicers import ReleaseServicer, TrainerServicer
 from services.trainer.settings import TrainerSettings
-from services.trainer.supervisor import Supervisor
-from services.trainer.verification import Verifier
 
 
 class TrainerProcess:

@@ -12,16 +12,16 @@ import grpc
 from langptune.convert import check_id, check_range, check_text
 from langptune.v1 import trainer_pb2 as pb
 from langptune.v1 import trainer_pb2_grpc
-from services.trainer.control import TrainingJobs
-from services.trainer.publisher import Order
-from services.trainer.release_messages import (
+from services.trainer.jobs.control import TrainingJobs
+from services.trainer.publishing.messages import (
     check_to_proto,
     finding_to_proto,
     move_to_proto,
     publication_to_proto,
     release_to_proto,
 )
-from services.trainer.releases import Releases
+from services.trainer.publishing.publisher import Order
+from services.trainer.publishing.releases import Releases
 
 Context: TypeAlias = grpc.aio.ServicerContext
 _DEFAULT_PAGE, _MAX_PAGE = 20, 100

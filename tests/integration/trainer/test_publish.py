@@ -14,7 +14,7 @@ import redis.asyncio as redis
 from langptune.errors import FailedPrecondition, LangPTuneError, Unavailable
 from langptune.v1 import trainer_pb2 as pb
 from langptune.weights import KINDS, Manifest, Release, ReleaseRegistry, WeightsStore
-from services.trainer.publication import Publication, PublicationRecord, Step
+from services.trainer.publishing.publication import Publication, PublicationRecord, Step
 from tests.integration.trainer.world import MODELS, Client, World
 from tests.support.processes import start_service
 

@@ -8,8 +8,8 @@ import redis.asyncio as redis
 
 from langptune.local.process import free_port
 from langptune.weights import ReleaseRegistry, Why
-from services.trainer.gate import Verdict
-from services.trainer.publication import Publication, PublicationRecord, Step
+from services.trainer.publishing.gate import Verdict
+from services.trainer.publishing.publication import Publication, PublicationRecord, Step
 from tests.support.redis import start_redis
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import redis.asyncio as redis
 
-from services.trainer.jobs import JobTable
+from services.trainer.jobs.table import JobTable
 
 
 @pytest.fixture

@@ -20,10 +20,10 @@ from transformers import (
 from transformers import PreTrainedConfig as Config
 
 from langptune.errors import FailedPrecondition
-from services.trainer.architecture import _HUB, reader, writer
+from services.trainer.jobs.architecture import _HUB, reader, writer
+from services.trainer.jobs.planning import encoder_parameters
 from services.trainer.learning.config import RlsoConfig
 from services.trainer.learning.trainable import choose_trainable
-from services.trainer.planning import encoder_parameters
 
 SIZES = {
     "vocab_size": 61,

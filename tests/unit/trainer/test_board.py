@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from langptune.v1 import common_pb2
 from langptune.v1 import trainer_pb2 as pb
-from services.trainer.board import Board
+from services.trainer.worker.board import Board
 
 
 def _step(number: int, **metrics: float) -> pb.TrainingEvent:

@@ -10,7 +10,7 @@ import pytest
 import redis.asyncio as redis
 
 from langptune.weights import Evaluation, Measurement, Readability, Release, ReleaseRegistry, Why
-from services.trainer.gate import Gate, Verdict, probability_worse
+from services.trainer.publishing.gate import Gate, Verdict, probability_worse
 from services.trainer.settings import TrainerSettings
 
 GOOD = Readability(terminated=0.9, words=60.0, distinct_2=0.95, wordlike=0.99)

@@ -8,8 +8,8 @@ import pytest
 
 from langptune.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from langptune.v1 import trainer_pb2 as pb
-from services.trainer.job import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, Job
-from services.trainer.jobs import JobTable, Superseded
+from services.trainer.jobs.job import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, Job
+from services.trainer.jobs.table import JobTable, Superseded
 
 SPEC = pb.TrainingSpec(dataset_uri="data", seed=3, overrides={"b": "2", "a": "1"})
 

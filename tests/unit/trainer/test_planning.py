@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from langptune.errors import InvalidArgument
-from services.trainer.architecture import Reader, Writer, reader, writer
+from services.trainer.jobs.architecture import Reader, Writer, reader, writer
+from services.trainer.jobs.planning import check_batches, check_models, encoder_parameters, plan_job
 from services.trainer.learning.config import LearningConfig
 from services.trainer.learning.presets import preset
-from services.trainer.planning import check_batches, check_models, encoder_parameters, plan_job
 
 SMALL = Writer(hidden=4, layers=3, attention=4, key_value=2, intermediate=8, vocabulary=10, extra=0, tied=False)
 TINY = Reader(hidden=2, layers=1, intermediate=4, vocabulary=5, positions=4, types=1)

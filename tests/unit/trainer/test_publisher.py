@@ -21,14 +21,14 @@ from langptune.errors import Aborted, FailedPrecondition, NotFound, Unavailable
 from langptune.v1 import trainer_pb2
 from langptune.weights import KINDS, Golden, Kind, Manifest, Release, ReleaseRegistry, WeightsStore, Why
 from langptune.weights.releases import LeaseLost
-from services.trainer.gate import Gate, Verdict
-from services.trainer.jobs import JobTable
-from services.trainer.publication import PublicationRecord, Step
-from services.trainer.publisher import Order, Publisher
-from services.trainer.replicas import Found
-from services.trainer.retention import Retention
+from services.trainer.jobs.table import JobTable
+from services.trainer.publishing.gate import Gate, Verdict
+from services.trainer.publishing.publication import PublicationRecord, Step
+from services.trainer.publishing.publisher import Order, Publisher
+from services.trainer.publishing.replicas import Found
+from services.trainer.publishing.retention import Retention
+from services.trainer.publishing.verification import Verifier
 from services.trainer.settings import TrainerSettings
-from services.trainer.verification import Verifier
 
 LEASE = "langptune:publish:lease"
 

@@ -10,8 +10,8 @@ import redis.asyncio as redis
 
 from langptune.errors import FailedPrecondition
 from langptune.weights import ReleaseRegistry, WeightsStore
-from services.trainer.release_messages import release_to_proto
-from services.trainer.releases import bootstrap, release_of_job
+from services.trainer.publishing.messages import release_to_proto
+from services.trainer.publishing.releases import bootstrap, release_of_job
 from services.trainer.settings import TrainerSettings
 
 

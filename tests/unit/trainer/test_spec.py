@@ -8,8 +8,8 @@ import pytest
 
 from langptune.errors import InvalidArgument
 from langptune.v1 import trainer_pb2 as pb
+from services.trainer.jobs.spec import resolve
 from services.trainer.learning.presets import PRESETS
-from services.trainer.spec import resolve
 
 
 def _spec(**values: Any) -> pb.TrainingSpec:

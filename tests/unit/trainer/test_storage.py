@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import save_file
 
 from langptune.errors import FailedPrecondition
-from services.trainer.launcher import LocalLauncher
+from services.trainer.jobs.launcher import LocalLauncher
 from services.trainer.learning.checkpoint import Checkpoints
-from services.trainer.storage import writing
+from services.trainer.worker.storage import writing
 
 _LIMIT = 100_000  # bytes
 

@@ -15,12 +15,12 @@ import redis.asyncio as redis
 from langptune.errors import FailedPrecondition
 from langptune.v1 import trainer_pb2 as pb
 from langptune.weights import ReleaseRegistry, WeightsStore
-from services.trainer.cleaning import Cleaner
-from services.trainer.job import CANCELLED, FAILED, QUEUED, RUNNING, Job
-from services.trainer.jobs import JobTable
+from services.trainer.jobs.cleaning import Cleaner
+from services.trainer.jobs.job import CANCELLED, FAILED, QUEUED, RUNNING, Job
+from services.trainer.jobs.supervisor import Supervisor
+from services.trainer.jobs.table import JobTable
 from services.trainer.peers import Peers
 from services.trainer.settings import TrainerSettings
-from services.trainer.supervisor import Supervisor
 
 
 class Workers:

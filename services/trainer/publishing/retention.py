@@ -16,9 +16,9 @@ import structlog
 
 from langptune.errors import LangPTuneError, NotFound
 from langptune.weights import KINDS, Kind, Release, ReleaseRegistry, WeightsStore
-from services.trainer.jobs import JobTable
-from services.trainer.publication import PublicationRecord, now_ms
-from services.trainer.replicas import Replica, Replicas
+from services.trainer.jobs.table import JobTable
+from services.trainer.publishing.publication import PublicationRecord, now_ms
+from services.trainer.publishing.replicas import Replica, Replicas
 from services.trainer.settings import TrainerSettings
 
 log = structlog.get_logger(__name__)

@@ -18,9 +18,9 @@ from langptune.ranking import RankingQuality
 from langptune.weights import Measurement, Readability
 from services.trainer.learning.config import LearningConfig
 from services.trainer.learning.ports import RankQuery
-from services.trainer.rewards import DecoderRewards
-from services.trainer.rollouts import EncoderRollouts
-from services.trainer.storage import writing
+from services.trainer.worker.rewards import DecoderRewards
+from services.trainer.worker.rollouts import EncoderRollouts
+from services.trainer.worker.storage import writing
 
 VALIDATION_CUTOFF = 20  # Section 4.1
 _SEED = 1 << 32  # above the seeds of training

@@ -19,12 +19,12 @@ from redis.exceptions import RedisError
 from langptune.errors import Aborted, FailedPrecondition, LangPTuneError, NotFound, Unavailable
 from langptune.weights import KINDS, Kind, Release, ReleaseRegistry, Why
 from langptune.weights.releases import LeaseLost
-from services.trainer.gate import Finding, Gate, Verdict
-from services.trainer.publication import Lease, Publication, PublicationRecord, Step, now_ms
-from services.trainer.replicas import Replicas
-from services.trainer.retention import Pruned, Retention
+from services.trainer.publishing.gate import Finding, Gate, Verdict
+from services.trainer.publishing.publication import Lease, Publication, PublicationRecord, Step, now_ms
+from services.trainer.publishing.replicas import Replicas
+from services.trainer.publishing.retention import Pruned, Retention
+from services.trainer.publishing.verification import Verifier
 from services.trainer.settings import TrainerSettings
-from services.trainer.verification import Verifier
 
 log = structlog.get_logger(__name__)
 

@@ -22,15 +22,15 @@ from langptune.errors import LangPTuneError
 from langptune.rpc.logs import configure_logs
 from langptune.state import open_redis
 from langptune.weights import ReleaseRegistry, WeightsStore
-from services.trainer.cleaning import Cleaner
-from services.trainer.job import CANCELLED, FAILED, SUCCEEDED
-from services.trainer.jobs import JobTable, Superseded
-from services.trainer.journal import Journal
-from services.trainer.launcher import announce, die_with_parent
+from services.trainer.jobs.cleaning import Cleaner
+from services.trainer.jobs.job import CANCELLED, FAILED, SUCCEEDED
+from services.trainer.jobs.launcher import announce, die_with_parent
+from services.trainer.jobs.table import JobTable, Superseded
 from services.trainer.learning.team import Processes, dismiss, follow
 from services.trainer.peers import Peers
 from services.trainer.settings import TrainerSettings
-from services.trainer.training import Interrupted, Training
+from services.trainer.worker.journal import Journal
+from services.trainer.worker.training import Interrupted, Training
 
 log = structlog.get_logger(__name__)
 

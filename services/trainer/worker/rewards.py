@@ -12,7 +12,7 @@ from services.trainer.learning.ports import RankQuery, Saveable
 from services.trainer.patience import patiently
 from services.trainer.peers import Peers
 from services.trainer.settings import TrainerSettings
-from services.trainer.versions import JobVersions
+from services.trainer.worker.versions import JobVersions
 
 
 class DecoderRewards:

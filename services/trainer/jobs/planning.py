@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from langptune.errors import InvalidArgument
 from langptune.v1 import trainer_pb2
-from services.trainer.architecture import Reader, Writer
+from services.trainer.jobs.architecture import Reader, Writer
 from services.trainer.learning.config import ContrastiveConfig, LearningConfig, RlsoConfig
 
 PROMPT_TOKENS = 1_024  # limit of a prompt, LM tokens

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from langptune.v1 import trainer_pb2
-from services.trainer.job import RUNNING, Job, State, state_event
-from services.trainer.jobs import JobTable
+from services.trainer.jobs.job import RUNNING, Job, State, state_event
+from services.trainer.jobs.table import JobTable
 from services.trainer.patience import Answer, patiently
 
 _STORE = "the job table (Redis)"

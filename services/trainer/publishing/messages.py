@@ -8,9 +8,9 @@ from langptune.convert import timestamp
 from langptune.v1 import common_pb2
 from langptune.v1 import trainer_pb2 as pb
 from langptune.weights import Move, Readability, Release
-from services.trainer.gate import Finding, Verdict
-from services.trainer.publication import Publication
-from services.trainer.verification import Check
+from services.trainer.publishing.gate import Finding, Verdict
+from services.trainer.publishing.publication import Publication
+from services.trainer.publishing.verification import Check
 
 
 def release_to_proto(release: Release, live_id: str) -> pb.Release:

@@ -12,11 +12,11 @@ import structlog
 
 from langptune.errors import FailedPrecondition, InvalidArgument, NotFound
 from langptune.weights import Move, Release, ReleaseRegistry, WeightsStore
-from services.trainer.gate import Finding, Gate
-from services.trainer.publication import Publication
-from services.trainer.publisher import Order, Publisher
+from services.trainer.publishing.gate import Finding, Gate
+from services.trainer.publishing.publication import Publication
+from services.trainer.publishing.publisher import Order, Publisher
+from services.trainer.publishing.verification import Check, Verifier
 from services.trainer.settings import TrainerSettings
-from services.trainer.verification import Check, Verifier
 
 log = structlog.get_logger(__name__)
 

@@ -20,11 +20,10 @@ from langptune.domain import Session
 from langptune.errors import FailedPrecondition
 from langptune.v1 import trainer_pb2
 from langptune.weights import Evaluation, Measurement, Release, ReleaseRegistry, WeightsStore
-from services.trainer.board import Board
-from services.trainer.cleaning import Cleaner
-from services.trainer.control import dataset_folder
-from services.trainer.job import Job
-from services.trainer.journal import Journal
+from services.trainer.jobs.cleaning import Cleaner
+from services.trainer.jobs.control import dataset_folder
+from services.trainer.jobs.job import Job
+from services.trainer.jobs.spec import resolve
 from services.trainer.learning.algorithm import Algorithm, Sources
 from services.trainer.learning.checkpoint import Checkpoints
 from services.trainer.learning.config import LearningConfig
@@ -33,13 +32,14 @@ from services.trainer.learning.randomness import seed_all
 from services.trainer.learning.schedule import plan
 from services.trainer.learning.team import Models, Processes, alone, lead
 from services.trainer.peers import Peers
-from services.trainer.releases import release_of_job
-from services.trainer.rewards import DecoderRewards
-from services.trainer.rollouts import EncoderRollouts
+from services.trainer.publishing.releases import release_of_job
 from services.trainer.settings import TrainerSettings
-from services.trainer.spec import resolve
-from services.trainer.storage import writing
-from services.trainer.validation import VALIDATION_CUTOFF, KeptMeasurement, Validated, Validation
+from services.trainer.worker.board import Board
+from services.trainer.worker.journal import Journal
+from services.trainer.worker.rewards import DecoderRewards
+from services.trainer.worker.rollouts import EncoderRollouts
+from services.trainer.worker.storage import writing
+from services.trainer.worker.validation import VALIDATION_CUTOFF, KeptMeasurement, Validated, Validation
 
 log = structlog.get_logger(__name__)
 

@@ -16,10 +16,10 @@ import structlog
 from redis.exceptions import RedisError
 
 from langptune.errors import FailedPrecondition
-from services.trainer.cleaning import Cleaner
-from services.trainer.job import CANCELLED, FAILED, QUEUED, RUNNING, Job
-from services.trainer.jobs import JobTable, Superseded
-from services.trainer.launcher import Launcher
+from services.trainer.jobs.cleaning import Cleaner
+from services.trainer.jobs.job import CANCELLED, FAILED, QUEUED, RUNNING, Job
+from services.trainer.jobs.launcher import Launcher
+from services.trainer.jobs.table import JobTable, Superseded
 from services.trainer.settings import TrainerSettings
 
 log = structlog.get_logger(__name__)

@@ -15,7 +15,7 @@ from langptune.weights import KINDS, Golden, Kind, Manifest, WeightsStore
 from services.trainer.learning.ports import Saveable
 from services.trainer.patience import patiently
 from services.trainer.peers import Peers
-from services.trainer.storage import writing
+from services.trainer.worker.storage import writing
 
 
 class JobVersions:

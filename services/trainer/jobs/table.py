@@ -20,7 +20,7 @@ import redis.asyncio as redis
 from langptune.convert import timestamp
 from langptune.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from langptune.v1 import trainer_pb2
-from services.trainer.job import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, Job, State, now_ms, state_event, stored_job
+from services.trainer.jobs.job import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, Job, State, now_ms, state_event, stored_job
 
 _JOB = "langptune:job:{}"
 _EVENTS = "langptune:job:{}:events"

@@ -11,7 +11,7 @@ from services.trainer.learning.ports import History, Rollout, RolloutGroup, Scor
 from services.trainer.patience import patiently
 from services.trainer.peers import Peers
 from services.trainer.settings import TrainerSettings
-from services.trainer.versions import JobVersions
+from services.trainer.worker.versions import JobVersions
 
 _SEED_STEP = 1_000_003  # between two chunks of one request, so that no two chunks share a seed
 

@@ -23,7 +23,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from langptune.weights.releases import Fence, LeaseLost
-from services.trainer.gate import Verdict
+from services.trainer.publishing.gate import Verdict
 
 log = structlog.get_logger(__name__)
 

@@ -16,14 +16,14 @@ from langptune.errors import FailedPrecondition, InvalidArgument, NotFound, Unav
 from langptune.v1 import decoder_pb2, trainer_pb2
 from langptune.weights.releases import Release, ReleaseRegistry
 from langptune.weights.store import Kind, WeightsStore
-from services.trainer.architecture import Writer, reader, writer
-from services.trainer.cleaning import Cleaner
-from services.trainer.job import Job
-from services.trainer.jobs import JobTable
+from services.trainer.jobs.architecture import Writer, reader, writer
+from services.trainer.jobs.cleaning import Cleaner
+from services.trainer.jobs.job import Job
+from services.trainer.jobs.planning import check_batches, check_models, plan_job
+from services.trainer.jobs.spec import ResolvedSpec, named_as_in, resolve
+from services.trainer.jobs.table import JobTable
 from services.trainer.peers import Peers
-from services.trainer.planning import check_batches, check_models, plan_job
 from services.trainer.settings import TrainerSettings
-from services.trainer.spec import ResolvedSpec, named_as_in, resolve
 
 MAX_JOB_ID = 64  # characters: the id is part of folder names and version ids
 _BATCH = 1_000  # ids of one BatchGetItems call

@@ -13,9 +13,9 @@ from pathlib import Path
 from langptune.weights.releases import ReleaseRegistry
 from langptune.weights.store import WeightsStore
 from services.trainer.peers import Peers
-from services.trainer.releases import release_of_job
+from services.trainer.publishing.releases import release_of_job
 from services.trainer.settings import TrainerSettings
-from services.trainer.versions import JobVersions
+from services.trainer.worker.versions import JobVersions
 
 
 class Cleaner:

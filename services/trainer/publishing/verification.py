@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from langptune.errors import FailedPrecondition, NotFound
 from langptune.weights import ANY_TEXT, KINDS, Golden, Kind, Manifest, Release, WeightsStore
-from services.trainer.replicas import Found, Replica, Replicas
+from services.trainer.publishing.replicas import Found, Replica, Replicas
 from services.trainer.settings import TrainerSettings
 
 
