@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from langptune.errors import InvalidArgument
+from services.trainer.learning.adapters import OneProductLinear
 from services.trainer.learning.config import RlsoConfig
 
 LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"]
@@ -39,6 +40,7 @@ def _freeze_trunk(model: PreTrainedModel, top: int) -> None:
 def _with_adapters(model: PreTrainedModel, config: RlsoConfig) -> nn.Module:
     _untie_head(model)
     adapters = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules=LORA_TARGETS, lora_dropout=0.0)
+    adapters._register_custom_module({nn.Linear: OneProductLinear})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # the adapters' first values are part of the model: the same in every run
         return get_peft_model(model, adapters)

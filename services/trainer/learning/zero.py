@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from services.trainer.learning.adapters import OneProductLinear
 from services.trainer.learning.config import DistributedConfig, LearningConfig
 from services.trainer.learning.optimizer import adamw
 from services.trainer.learning.parallel import Stepper, Weights, check_names
@@ -123,6 +124,9 @@ class ZeroStepper:
         self._parameters = dict(parameters)
         self._reference: dict[str, Tensor] = {}  # stage 3: this process's shards
         self._steps = 0
+        for layer in module.modules():
+            if isinstance(layer, OneProductLinear):
+                layer.one_product = not self._sharded
         optimizer = adamw(self._parameters.values(), rate, weight_decay)
         self._engine, self._zero, _, _ = deepspeed.initialize(
             model=_Entrance(module, function), optimizer=optimizer, config=_engine_config(config)

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerF
 from langptune.errors import FailedPrecondition, InvalidArgument
 from langptune.weights.golden import GOLDEN_PROMPT, GOLDEN_RESPONSE
 from services.trainer.learning import policy as policy_module
+from services.trainer.learning.adapters import OneProductLinear
 from services.trainer.learning.config import RlsoConfig
 from services.trainer.learning.packing import micro_batches
 from services.trainer.learning.policy import Policy
@@ -37,13 +38,13 @@ def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("padding", ["left", "right"])
-@pytest.mark.parametrize("trainable", ["full", "last_k", "lora"])
+@pytest.mark.parametrize(("trainable", "rank"), [("full", 1), ("last_k", 1), ("lora", 1), ("lora", 12)])  # 12: one product
 @pytest.mark.parametrize("architecture", ["llama", "gemma", "qwen"])
 def test_equals_the_dense_twin_in_loss_and_gradients(
-    architecture: str, trainable: str, padding: str, tokenizer: PreTrainedTokenizerFast
+    architecture: str, trainable: str, rank: int, padding: str, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     """The second pass over a batch takes the frozen layers' output as it was kept by the first; both are checked."""
-    policy = make_policy(architecture, tokenizer, trainable=trainable, last_k=2, lora_rank=4, lora_alpha=8)
+    policy = make_policy(architecture, tokenizer, trainable=trainable, last_k=2, lora_rank=rank, lora_alpha=2 * rank)
     with torch.no_grad():
         for parameter in policy.trainable().values():  # else an adapter's second matrix is 0, and its first has no gradient
             parameter.add_(0.05 * torch.randn_like(parameter))
@@ -54,8 +55,13 @@ def test_equals_the_dense_twin_in_loss_and_gradients(
         rlso_loss(logprobs, behaviour, rewards, 1.0).mean().backward()
         return {name: parameter.grad.clone() for name, parameter in policy.trainable().items()}
 
+    adapters = [layer for layer in policy.wrapped.modules() if isinstance(layer, OneProductLinear)]
+    for layer in adapters:
+        layer.one_product = False  # the twin takes peft's own way
     dense = dense_logprobs(policy.causal_lm, GROUPS, padding)
     expected = gradients(dense)
+    for layer in adapters:
+        layer.one_product = True
     batch = policy.batch(GROUPS)
     for _ in range(2):
         fast = policy.sequence_logprobs(batch)
