@@ -96,6 +96,18 @@ class ResourceExhausted(LangPTuneError):
         return [*super().details(), _pack(error_details_pb2.RetryInfo(retry_delay=delay))]
 
 
+class Unauthenticated(LangPTuneError):
+    """The call brings no token, or one that does not hold; `reason`: TOKEN_MISSING, TOKEN_EXPIRED or TOKEN_INVALID."""
+
+    code = StatusCode.UNAUTHENTICATED
+
+
+class PermissionDenied(LangPTuneError):
+    """The token holds, but is not for this: `reason` is NOT_YOURS or SCOPE_MISSING. Another token is needed."""
+
+    code = StatusCode.PERMISSION_DENIED
+
+
 class Unavailable(LangPTuneError):
     """A part of the system cannot be reached or is shutting down; worth retrying."""
 
@@ -121,7 +133,17 @@ class Internal(LangPTuneError):
 
 
 _PLAIN: dict[int, type[LangPTuneError]] = {
-    kind.code.value[0]: kind for kind in (AlreadyExists, FailedPrecondition, Unavailable, DeadlineExceeded, Cancelled, Internal)
+    kind.code.value[0]: kind
+    for kind in (
+        AlreadyExists,
+        FailedPrecondition,
+        Unauthenticated,
+        PermissionDenied,
+        Unavailable,
+        DeadlineExceeded,
+        Cancelled,
+        Internal,
+    )
 }
 
 

@@ -38,8 +38,9 @@ class ServiceSettings(BaseSettings):
             return cls()
         except ValidationError as error:
             for problem in error.errors():
-                name = "_".join(str(part) for part in problem["loc"]).upper()
-                sys.stderr.write(f"bad setting LANGPTUNE_{name.removeprefix('LANGPTUNE_')}: {problem['msg']}\n")
+                name = "_".join(str(part) for part in problem["loc"]).upper().removeprefix("LANGPTUNE_")
+                bad = f"bad setting LANGPTUNE_{name}" if name else "bad settings"  # of several that do not go together
+                sys.stderr.write(f"{bad}: {problem['msg'].removeprefix('Value error, ')}\n")
             raise SystemExit(2) from None
 
     def describe(self) -> str:

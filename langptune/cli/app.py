@@ -10,6 +10,7 @@ from langptune.cli.profile import app as profile
 from langptune.cli.recommend import recommend
 from langptune.cli.releases import app as releases
 from langptune.cli.system import demo, up
+from langptune.cli.token import token
 from langptune.cli.training import app as training
 from langptune.data.command import app as data
 
@@ -25,6 +26,7 @@ app.add_typer(data, name="data")
 app.add_typer(importing, name="import")
 app.add_typer(profile, name="profile")
 app.command()(recommend)
+app.command()(token)
 app.add_typer(training, name="train")
 app.add_typer(releases, name="releases")
 app.command()(evaluate)

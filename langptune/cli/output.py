@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -15,7 +16,16 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from langptune.errors import Aborted, Cancelled, DeadlineExceeded, InvalidArgument, LangPTuneError, Unavailable
+from langptune.errors import (
+    Aborted,
+    Cancelled,
+    DeadlineExceeded,
+    InvalidArgument,
+    LangPTuneError,
+    PermissionDenied,
+    Unauthenticated,
+    Unavailable,
+)
 
 if TYPE_CHECKING:
     from langptune.client import LangPTune
@@ -26,6 +36,7 @@ GatewayOption = Annotated[
     str, typer.Option("--gateway", metavar="HOST:PORT", envvar="LANGPTUNE_GATEWAY", help="Address of the gateway.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+TOKEN = "LANGPTUNE_TOKEN"  # the environment, not an option: other users of a machine see a command's arguments
 DEFAULT_GATEWAY = "127.0.0.1:50051"
 MAX_SEED = 2**32 - 1
 MAX_COUNT = 1_000_000_000
@@ -35,10 +46,13 @@ messages = Console(stderr=True)
 
 
 def connect(address: str) -> LangPTune:
-    """A client of the gateway at `address`; it connects on first use. Raises InvalidArgument for no HOST:PORT."""
+    """A client of the gateway at `address`, with the token of LANGPTUNE_TOKEN; it connects on first use.
+
+    Raises InvalidArgument for no HOST:PORT.
+    """
     from langptune.client import LangPTune
 
-    return LangPTune(check_address("--gateway", address))
+    return LangPTune(check_address("--gateway", address), token=os.environ.get(TOKEN, "").strip())
 
 
 def check_address(option: str, address: str) -> str:
@@ -113,6 +127,8 @@ def _hint(error: LangPTuneError) -> str:
         return "is the gateway up? start it with `langptune up`, or name it with --gateway"
     if isinstance(error, DeadlineExceeded):
         return "the log of the service says what it was busy with"
+    if isinstance(error, Unauthenticated | PermissionDenied):
+        return f"put a token into {TOKEN}; `langptune token` makes one for development"
     if isinstance(error, Aborted):
         return "somebody else was first: read it again, then retry"
     return ""

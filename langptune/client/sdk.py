@@ -2,7 +2,8 @@
 
 Lists page themselves (async iterators), imports go out in chunks, a watched job is picked up again after a lost connection.
 Everything raises `langptune.errors`: InvalidArgument (names the field), NotFound (names the resource), Aborted (carries the
-current etag), Unavailable, DeadlineExceeded and the rest. `timeout` is in seconds; None is the client's default.
+current etag), Unauthenticated, PermissionDenied, Unavailable, DeadlineExceeded and the rest. `timeout` is in seconds; None is
+the client's default.
 """
 
 from __future__ import annotations
@@ -64,17 +65,20 @@ class LangPTune:
     asyncio.run(main())
     """
 
-    def __init__(self, address: str = "localhost:50051", *, timeout: float = 30.0, reconnect_pause: float = 0.2) -> None:
-        """Connects on first use; `timeout` seconds for every call that is given none of its own.
+    def __init__(
+        self, address: str = "localhost:50051", *, token: str = "", timeout: float = 30.0, reconnect_pause: float = 0.2
+    ) -> None:
+        """Connects on first use; `timeout` seconds for every call that is given none of its own. `token` says who calls.
 
         A watch that breaks is taken up again after `reconnect_pause` seconds, then after twice that, and so on.
         """
         self._address = address
+        self._token = token
         self._timeout = timeout
         self._reconnect_pause = reconnect_pause
 
     async def __aenter__(self) -> Self:
-        self._channel = open_channel(self._address, timeout=self._timeout)
+        self._channel = open_channel(self._address, timeout=self._timeout, token=self._token)
         channel: Any = self._channel  # stubs ask for grpc's own channel type and use only the methods that ours has
         self._recommendations = gateway_pb2_grpc.RecommendationServiceStub(channel)
         self._profiles = gateway_pb2_grpc.ProfileServiceStub(channel)

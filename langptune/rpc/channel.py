@@ -20,11 +20,15 @@ from langptune.errors import (
     InvalidArgument,
     LangPTuneError,
     NotFound,
+    PermissionDenied,
     ResourceExhausted,
+    Unauthenticated,
     Unavailable,
     from_status,
 )
 from langptune.rpc.context import REQUEST_ID_KEY, current_request_id
+
+Metadata = tuple[tuple[str, str], ...]
 
 _SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
@@ -47,12 +51,13 @@ class Channel:
     """What generated stubs are built on: `EncoderServiceStub(channel)`. Calls raise `langptune.errors`, never gRPC's own.
 
     `await stub.Method(request, timeout=seconds)` for one answer, `async for` over the same for a stream; without `timeout` a call
-    gets the channel's default.
+    gets the channel's default. `metadata` of a call goes out with it, beside what the channel sends with every call.
     """
 
-    def __init__(self, inner: grpc.aio.Channel, timeout: float) -> None:
+    def __init__(self, inner: grpc.aio.Channel, timeout: float, metadata: Metadata = ()) -> None:
         self._inner = inner
         self._timeout = timeout
+        self._metadata = metadata
 
     def unary_unary(self, *args: Any, **kwargs: Any) -> Callable[..., Awaitable[Any]]:
         return self._single(self._inner.unary_unary(*args, **kwargs))
@@ -89,17 +94,17 @@ class Channel:
         await self._inner.close()
 
     def _single(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def call(request: Any, *, timeout: float | None = None) -> Any:
+        async def call(request: Any, *, timeout: float | None = None, metadata: Metadata = ()) -> Any:
             try:
-                return await method(request, timeout=timeout or self._timeout, metadata=_metadata())
+                return await method(request, timeout=timeout or self._timeout, metadata=self._sent(metadata))
             except grpc.aio.AioRpcError as error:
                 raise typed_error(error) from None
 
         return call
 
     def _several(self, method: Callable[..., grpc.aio.UnaryStreamCall]) -> Callable[..., AsyncIterator[Any]]:
-        async def call(request: Any, *, timeout: float | None = None) -> AsyncIterator[Any]:
-            running = method(request, timeout=timeout or self._timeout, metadata=_metadata())
+        async def call(request: Any, *, timeout: float | None = None, metadata: Metadata = ()) -> AsyncIterator[Any]:
+            running = method(request, timeout=timeout or self._timeout, metadata=self._sent(metadata))
             try:
                 async for response in running:
                     yield response
@@ -109,6 +114,9 @@ class Channel:
                 running.cancel()  # a caller that stops reading early stops the other side, too
 
         return call
+
+    def _sent(self, metadata: Metadata) -> Metadata:
+        return ((REQUEST_ID_KEY, current_request_id()), *self._metadata, *metadata)
 
 
 class _Source:
@@ -127,8 +135,8 @@ class _Source:
             raise
 
 
-def open_channel(address: str, *, timeout: float = 30.0, max_message_bytes: int = 16 << 20) -> Channel:
-    """A channel to `address` ("host:port"). Calls without a deadline of their own get `timeout` seconds."""
+def open_channel(address: str, *, timeout: float = 30.0, max_message_bytes: int = 16 << 20, token: str = "") -> Channel:
+    """A channel to `address` ("host:port"). Calls without a deadline of their own get `timeout` seconds; all bring `token`."""
     inner = grpc.aio.insecure_channel(
         address,
         options=[
@@ -139,7 +147,12 @@ def open_channel(address: str, *, timeout: float = 30.0, max_message_bytes: int 
             ("grpc.max_reconnect_backoff_ms", 2_000),
         ],
     )
-    return Channel(inner, timeout)
+    return Channel(inner, timeout, bearer(token) if token else ())
+
+
+def bearer(token: str) -> Metadata:
+    """What a call sends with it to say who calls."""
+    return (("authorization", f"Bearer {token}"),)
 
 
 def typed_error(error: grpc.aio.AioRpcError) -> LangPTuneError:
@@ -159,11 +172,11 @@ def typed_error(error: grpc.aio.AioRpcError) -> LangPTuneError:
             return ResourceExhausted(message, retry_after=1.0)
         case grpc.StatusCode.INVALID_ARGUMENT:
             return InvalidArgument("request", message)
+        case grpc.StatusCode.UNAUTHENTICATED:
+            return Unauthenticated(message)
+        case grpc.StatusCode.PERMISSION_DENIED:
+            return PermissionDenied(message)
         case grpc.StatusCode.UNIMPLEMENTED:
             return NotFound("method", message)
         case _:
             return Internal(message)
-
-
-def _metadata() -> tuple[tuple[str, str], ...]:
-    return ((REQUEST_ID_KEY, current_request_id()),)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import grpc
@@ -24,7 +25,9 @@ log = structlog.get_logger(__name__)
 
 _INTERNAL = "internal error; the service's log has the rest under this request id"
 _NO_RETRY = (("grpc-retry-pushback-ms", "-1"),)  # a servicer that says UNAVAILABLE has retried already; do not multiply
-_QUIET_PREFIXES = ("/grpc.health.", "/grpc.reflection.")
+OPEN_PREFIXES = ("/grpc.health.", "/grpc.reflection.")  # of the server itself: not logged, and open to everybody
+
+Around = Callable[[Any, grpc.aio.ServicerContext], AbstractAsyncContextManager[object]]
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc.aio ships no types
@@ -36,40 +39,45 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc
         details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler:
         handler = await continuation(details)
-        if handler is None or details.method.startswith(_QUIET_PREFIXES):
+        if handler is None or details.method.startswith(OPEN_PREFIXES):
             return handler
         method: str = details.method
-        serialization = {
-            "request_deserializer": handler.request_deserializer,
-            "response_serializer": handler.response_serializer,
-        }
-        if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(_unary(method, handler.unary_unary), **serialization)
-        if handler.stream_unary:
-            return grpc.stream_unary_rpc_method_handler(_unary(method, handler.stream_unary), **serialization)
-        if handler.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(_stream(method, handler.unary_stream), **serialization)
-        return grpc.stream_stream_rpc_method_handler(_stream(method, handler.stream_stream), **serialization)
+        return wrapped(handler, lambda _, context: _Call(method, context))
 
 
-def _unary(method: str, inner: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+def wrapped(handler: grpc.RpcMethodHandler, around: Around) -> grpc.RpcMethodHandler:
+    """`handler` with every call of it inside `around(request, context)`; request: the message, or the stream of messages."""
+    serialization = {
+        "request_deserializer": handler.request_deserializer,
+        "response_serializer": handler.response_serializer,
+    }
+    if handler.unary_unary:
+        return grpc.unary_unary_rpc_method_handler(_unary(handler.unary_unary, around), **serialization)
+    if handler.stream_unary:
+        return grpc.stream_unary_rpc_method_handler(_unary(handler.stream_unary, around), **serialization)
+    if handler.unary_stream:
+        return grpc.unary_stream_rpc_method_handler(_stream(handler.unary_stream, around), **serialization)
+    return grpc.stream_stream_rpc_method_handler(_stream(handler.stream_stream, around), **serialization)
+
+
+def _unary(inner: Callable[..., Awaitable[Any]], around: Around) -> Callable[..., Awaitable[Any]]:
     async def call(request: Any, context: grpc.aio.ServicerContext) -> Any:
-        async with _Call(method, context):
+        async with around(request, context):
             return await inner(request, context)
 
     return call
 
 
-def _stream(method: str, inner: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+def _stream(inner: Callable[..., AsyncIterator[Any]], around: Around) -> Callable[..., AsyncIterator[Any]]:
     async def call(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
-        async with _Call(method, context):
+        async with around(request, context):
             async for response in inner(request, context):
                 yield response
 
     return call
 
 
-class _Call:
+class _Call(AbstractAsyncContextManager[None, bool]):
     """One call from its first to its last moment."""
 
     def __init__(self, method: str, context: grpc.aio.ServicerContext) -> None:

@@ -38,23 +38,38 @@ class Service(Protocol):
         """Release what `start` took; running calls have ended."""
 
 
-def run(settings: ServiceSettings, service: Service, port: int, *, stopping: asyncio.Event | None = None) -> None:
+def run(
+    settings: ServiceSettings,
+    service: Service,
+    port: int,
+    *,
+    stopping: asyncio.Event | None = None,
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+) -> None:
     """Serve until SIGTERM or SIGINT. Exits with 2 and a sentence when the port is taken or the service cannot start.
 
-    `stopping` is set before running calls are waited for, so that a service with endless streams can end them.
+    `stopping` is set before running calls are waited for, so that a service with endless streams can end them. `interceptors`
+    are the service's own; they stand inside ours, so what they raise reaches the caller as a typed status.
     """
     configure_logs(service.name, settings.log_level)
-    asyncio.run(_serve(settings, service, port, stopping or asyncio.Event()))
+    asyncio.run(_serve(settings, service, port, stopping or asyncio.Event(), interceptors))
 
 
-async def _serve(settings: ServiceSettings, service: Service, port: int, stopping: asyncio.Event) -> None:
+async def _serve(
+    settings: ServiceSettings,
+    service: Service,
+    port: int,
+    stopping: asyncio.Event,
+    interceptors: Sequence[grpc.aio.ServerInterceptor],
+) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    server = grpc.aio.server(interceptors=[CallInterceptor()], options=server_options(settings))
+    server = grpc.aio.server(interceptors=[CallInterceptor(), *interceptors], options=server_options(settings))
     status = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
-    reflection.enable_server_reflection([*service.proto_services, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    if settings.environment == "development":
+        reflection.enable_server_reflection([*service.proto_services, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     address = f"{settings.host}:{port}"
     try:
         server.add_insecure_port(address)

@@ -22,7 +22,8 @@ def main() -> None:
     from services.gateway.server import Gateway
 
     stopping = asyncio.Event()
-    run(settings, Gateway(settings, stopping), settings.gateway_port, stopping=stopping)
+    gateway = Gateway(settings, stopping)
+    run(settings, gateway, settings.gateway_port, stopping=stopping, interceptors=gateway.interceptors)
 
 
 if __name__ == "__main__":

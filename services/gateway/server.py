@@ -16,6 +16,10 @@ from services.gateway.backends import Decoder, Encoder
 from services.gateway.durability import warn_if_weak
 from services.gateway.forwarding import forward
 from services.gateway.histories import Histories
+from services.gateway.identity.guard import Guard
+from services.gateway.identity.keys import Keys, KeySet, SharedSecret
+from services.gateway.identity.policy import check_complete
+from services.gateway.identity.tokens import TokenChecker
 from services.gateway.interactions import Interactions
 from services.gateway.live import LiveRelease
 from services.gateway.previews import Previewer
@@ -32,23 +36,47 @@ log = structlog.get_logger(__name__)
 
 _OWN = gateway_pb2.DESCRIPTOR.services_by_name
 _PASSED_ON = trainer_pb2.DESCRIPTOR.services_by_name
+SERVED = (*_OWN.values(), *_PASSED_ON.values())
 
 
 class Gateway:
     """The gateway as `langptune.rpc` runs it."""
 
     name = "gateway"
-    proto_services: Sequence[str] = [service.full_name for service in (*_OWN.values(), *_PASSED_ON.values())]
+    proto_services: Sequence[str] = [service.full_name for service in SERVED]
 
     def __init__(self, settings: GatewaySettings, stopping: asyncio.Event) -> None:
         self._settings = settings
         self._stopping = stopping
         self._channels: list[Channel] = []
         self._http: HttpServer | None = None
+        self._keys = _keys(settings)
+
+    @property
+    def interceptors(self) -> list[grpc.aio.ServerInterceptor]:
+        """What stands in front of the servicers."""
+        settings = self._settings
+        check_complete(SERVED)
+        if settings.gateway_auth == "off":
+            return []
+        checker = TokenChecker(
+            self._keys,
+            issuer=settings.gateway_token_issuer,
+            audience=settings.gateway_token_audience,
+            leeway=settings.gateway_token_leeway,
+        )
+        return [Guard(checker)]
 
     async def start(self, server: grpc.aio.Server) -> None:
-        """Needs no other service to be there: each is reached when a request asks for it."""
+        """Needs no other service to be there: each is reached when a request asks for it.
+
+        Raises FailedPrecondition for a key set that cannot be read, and for an HTTP address that cannot be had.
+        """
         settings = self._settings
+        if settings.gateway_auth == "jwt":
+            await self._keys.load()
+        else:
+            log.warning("auth is off: everybody on this machine may do everything", host=settings.host)
         self._redis = open_redis(settings)
         await warn_if_weak(self._redis)
         encoder = Encoder(self._open(settings.encoder_address), settings.domain, settings.encoder_timeout)
@@ -85,7 +113,7 @@ class Gateway:
         own = self._open(f"{'127.0.0.1' if settings.host == '0.0.0.0' else settings.host}:{settings.gateway_port}")
         services = [
             ServiceApplication(each, own, longest=settings.import_timeout, max_bytes=settings.max_message_bytes)
-            for each in (*_OWN.values(), *_PASSED_ON.values())
+            for each in SERVED
         ]
         app = application(services, settings.gateway_http_hosts)
         self._http = HttpServer(app, settings.host, settings.gateway_http_port, settings.shutdown_grace)
@@ -97,3 +125,9 @@ class Gateway:
         channel = open_channel(address, timeout=settings.call_timeout, max_message_bytes=settings.max_message_bytes)
         self._channels.append(channel)
         return channel
+
+
+def _keys(settings: GatewaySettings) -> Keys:
+    if settings.gateway_jwks:
+        return KeySet(settings.gateway_jwks)
+    return SharedSecret(settings.gateway_jwt_secret.get_secret_value())

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+import ipaddress
+from typing import Literal, Self
+from urllib.parse import urlsplit
 
+from pydantic import Field, SecretStr, model_validator
+
+from langptune.identity import AUDIENCE, DEVELOPMENT_SECRET, ISSUER, LEAST_SECRET
 from langptune.settings import RedisSettings, ServiceSettings
 from langptune.text import DEFAULT_DOMAIN
 
@@ -17,6 +22,20 @@ class GatewaySettings(RedisSettings, ServiceSettings):
     )
     gateway_http_hosts: tuple[str, ...] = Field(
         default=("127.0.0.1", "localhost"), description="host names that the page may be reached by, a JSON list; * allows any"
+    )
+    gateway_auth: Literal["off", "jwt"] = Field(
+        default="off", description="off: everybody may do everything, on a loopback address in development; jwt: signed tokens"
+    )
+    gateway_jwks: str = Field(
+        default="", description="https URL or file of the JSON Web Key Set that tokens are checked by; empty: the shared secret"
+    )
+    gateway_jwt_secret: SecretStr = Field(
+        default=SecretStr(DEVELOPMENT_SECRET), description="shared secret (HS256) of development tokens, 32 bytes or more"
+    )
+    gateway_token_issuer: str = Field(default=ISSUER, min_length=1, description="`iss` that tokens must have")
+    gateway_token_audience: str = Field(default=AUDIENCE, min_length=1, description="`aud` that tokens must have")
+    gateway_token_leeway: float = Field(
+        default=30.0, ge=0, le=300, description="seconds that the clocks of issuer and gateway may differ"
     )
     encoder_address: str = Field(default="127.0.0.1:50052", description="host:port of the encoder")
     decoder_address: str = Field(default="127.0.0.1:50053", description="host:port of the decoder")
@@ -34,3 +53,43 @@ class GatewaySettings(RedisSettings, ServiceSettings):
         default=10, ge=1, le=20, description="newest interactions written out as the query of a user without a profile"
     )
     revisions_kept: int = Field(default=1_000, ge=2, le=100_000, description="profile revisions kept per user")
+
+    @model_validator(mode="after")
+    def _safe(self) -> Self:
+        """What would let strangers in is refused, with what to change."""
+        loopback = is_loopback(self.host)
+        if self.gateway_auth == "off":
+            if self.environment != "development" or not loopback:
+                raise ValueError(
+                    "LANGPTUNE_GATEWAY_AUTH=off lets everybody do everything; it is for development on a loopback address "
+                    "(LANGPTUNE_HOST=127.0.0.1). Set LANGPTUNE_GATEWAY_AUTH=jwt"
+                )
+            return self
+        if self.gateway_jwks:
+            _check_source(self.gateway_jwks)
+        elif self.environment == "production":
+            raise ValueError("LANGPTUNE_ENVIRONMENT=production checks tokens by a key set: set LANGPTUNE_GATEWAY_JWKS")
+        elif len(secret := self.gateway_jwt_secret.get_secret_value().encode()) < LEAST_SECRET:
+            raise ValueError(f"LANGPTUNE_GATEWAY_JWT_SECRET has {len(secret)} bytes; it needs {LEAST_SECRET} or more")
+        elif secret == DEVELOPMENT_SECRET.encode() and not loopback:
+            raise ValueError(
+                "LANGPTUNE_GATEWAY_JWT_SECRET is the default, which everybody knows; on an address that others reach set one of "
+                "your own, or LANGPTUNE_GATEWAY_JWKS"
+            )
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_source(source: str) -> None:
+    parts = urlsplit(source)
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        raise ValueError("LANGPTUNE_GATEWAY_JWKS must be an https URL: whoever can change the answer can sign tokens")

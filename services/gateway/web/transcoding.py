@@ -23,6 +23,7 @@ from protobuf.wkt import Any as AnyMessage
 
 from langptune.errors import LangPTuneError
 from langptune.rpc import Channel, bind_request_id
+from langptune.rpc.channel import Metadata
 
 _CODES = {code.name: code for code in Code} | {"CANCELLED": Code.CANCELED}
 
@@ -71,9 +72,9 @@ def _unary(
     call: Callable[..., Awaitable[Message]], longest: float
 ) -> Callable[[Message, RequestContext[Any, Any]], Awaitable[Message]]:
     async def handle(request: Message, context: RequestContext[Any, Any]) -> Message:
-        _bind(context)
+        metadata = _bind(context)
         try:
-            return await call(request, timeout=_timeout(context, longest))
+            return await call(request, timeout=_timeout(context, longest), metadata=metadata)
         except LangPTuneError as error:
             raise _connect_error(error) from None
 
@@ -84,9 +85,9 @@ def _stream(
     call: Callable[..., AsyncIterator[Message]], longest: float
 ) -> Callable[[Message, RequestContext[Any, Any]], AsyncIterator[Message]]:
     async def handle(request: Message, context: RequestContext[Any, Any]) -> AsyncIterator[Message]:
-        _bind(context)
+        metadata = _bind(context)
         try:
-            async for response in call(request, timeout=_timeout(context, longest)):
+            async for response in call(request, timeout=_timeout(context, longest), metadata=metadata):
                 yield response
         except LangPTuneError as error:
             raise _connect_error(error) from None
@@ -94,9 +95,12 @@ def _stream(
     return handle
 
 
-def _bind(context: RequestContext[Any, Any]) -> None:
+def _bind(context: RequestContext[Any, Any]) -> Metadata:
+    """Take over the request id; returns what else of the headers goes on: who calls."""
     headers: Iterable[tuple[str, str]] = context.request_headers.allitems()
-    bind_request_id((key.lower(), value) for key, value in headers)
+    lowered = [(key.lower(), value) for key, value in headers]
+    bind_request_id(lowered)
+    return tuple((key, value) for key, value in lowered if key == "authorization" and value.isascii() and value.isprintable())
 
 
 def _timeout(context: RequestContext[Any, Any], longest: float) -> float:

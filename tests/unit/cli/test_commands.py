@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jwt
 import pytest
 
 from langptune.local.process import free_port
@@ -36,6 +37,7 @@ COMMANDS = [
     "releases history",
     "releases prune",
     "evaluate",
+    "token",
 ]
 
 
@@ -54,7 +56,7 @@ def test_help_of_every_command_has_an_example(langptune: Run, command: str) -> N
 def test_help_loads_nothing_heavy() -> None:
     code = (
         "import sys; from langptune.cli.app import app\n"
-        "heavy = {'torch', 'transformers', 'scipy', 'pyarrow', 'matplotlib', 'sentence_transformers', 'redis', 'numpy'}\n"
+        "heavy = {'torch', 'transformers', 'scipy', 'pyarrow', 'matplotlib', 'sentence_transformers', 'redis', 'numpy', 'jwt'}\n"
         "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
@@ -105,3 +107,14 @@ def test_a_file_that_is_not_there_is_named(langptune: Run, tmp_path: Path) -> No
     failed = langptune("import", "items", str(tmp_path / "none.jsonl"))
     assert failed.code == 1
     assert "none.jsonl" in failed.stderr
+
+
+def test_a_token_is_made_with_the_gateways_secret(langptune: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANGPTUNE_GATEWAY_JWT_SECRET", "a secret of thirty-two bytes, or more")
+    minted = langptune("token", "u1", "--scope", "operator", "--scope", "users", "--hours", "1", "--json").json()["token"]
+    claims = jwt.decode(minted, "a secret of thirty-two bytes, or more", algorithms=["HS256"], audience="langptune")
+    assert (claims["sub"], claims["iss"], claims["scope"]) == ("u1", "langptune", "operator users")
+    assert claims["exp"] - claims["iat"] == 3_600
+    assert langptune("token", "u1", "--scope", "everything", "--json").error()["field"] == "--scope"
+    monkeypatch.setenv("LANGPTUNE_GATEWAY_JWT_SECRET", "short")
+    assert langptune("token", "u1", "--json").error()["field"] == "LANGPTUNE_GATEWAY_JWT_SECRET"

@@ -1,0 +1,49 @@
+"""What every call passes before its servicer: a token that holds, and a row of the table that lets it in.
+
+The JSON door calls the gateway's own gRPC door with what the browser sent, so it passes here, too. Health and reflection are
+open. What is refused is raised as a typed error; the interceptor around this one answers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import structlog
+
+from langptune.errors import PermissionDenied
+from langptune.rpc.interceptors import OPEN_PREFIXES, wrapped
+from services.gateway.identity.policy import POLICY, Rule
+from services.gateway.identity.tokens import TokenChecker
+
+
+class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc.aio ships no types
+    """Lets calls in."""
+
+    def __init__(self, checker: TokenChecker, policy: Mapping[str, Rule] = POLICY) -> None:
+        self._checker = checker
+        self._policy = policy
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        handler = await continuation(details)
+        if handler is None or details.method.startswith(OPEN_PREFIXES):
+            return handler
+        rule = self._policy.get(details.method)
+
+        @asynccontextmanager
+        async def admitted(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
+            caller = await self._checker.caller(context.invocation_metadata() or ())
+            if rule is None:
+                raise PermissionDenied("nobody may call this", reason="NOT_SERVED")
+            if not rule.own and rule.scope is not None:
+                structlog.contextvars.bind_contextvars(caller=caller.subject)  # who did what; a user's own calls stay unnamed
+            rule.check(caller, request)
+            yield
+
+        return wrapped(handler, admitted)
