@@ -5,7 +5,8 @@
 G = 2 (the paper's), 4 and 8 rollouts a history at the same number of rollouts a batch; with no, a weak and the preset's KL
 penalty; and with a length limit that cuts many profiles, so that Gamma acts. All settings start from the same models, take the
 same number of batches on the sample world of seed 0, and are measured on its validation users: this is where our defaults are
-chosen, so no figure here is of test users. A seed is the order of the data and the sampling. All in process (`in_process`).
+chosen, so no figure here is of test users. A seed is the order of the data and the sampling. All in one
+process (`experiments.in_process`).
 """
 
 from __future__ import annotations
@@ -30,12 +31,18 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from scipy import stats
 
-from benchmarks.in_process import Trainee, World
+from experiments.in_process import Material, ModelNames, Trainee
+from experiments.worlds import SAMPLE_EMBEDDER, SAMPLE_ENCODER, World
+from langptune.domain import Session
+from langptune.ranking import ranking_quality
+from samples.measure import measure_profiles
+from services.trainer.learning.ports import RankQuery
 from services.trainer.learning.presets import preset
 
 WORLD_SEED = 0
 MEASURED_WITH = 1 << 31  # the seed of the sampling for measurement; training seeds are small
 CONFIDENCE = 0.95
+CUTOFF = 20  # Section 4.1
 
 SETTINGS: Mapping[str, Mapping[str, Any]] = {  # each replaces values of the preset's RLSO; all generate 96 rollouts a batch
     "G = 8 (preset)": {},
@@ -68,13 +75,14 @@ async def _train(plan: Plan, setting: str, seed: int) -> list[dict[str, Any]]:
     contrastive = {"batches": 0, "final_batches": 0}
     over = {"seed": seed, "outer_iterations": 1, "contrastive": contrastive}
     config = preset("sample", {**over, "rlso": {"batches": plan.batches, **SETTINGS[setting]}})
-    trainee = Trainee(config, World.of(WORLD_SEED))
-    sessions = trainee.world.splits["validation"][: plan.users]
+    world = World.of(WORLD_SEED)
+    trainee = Trainee(config, Material(world.items, world.splits["train"]), ModelNames(SAMPLE_ENCODER, SAMPLE_EMBEDDER))
+    sessions = world.splits["validation"][: plan.users]
 
     async def row(step: int, seconds: float) -> dict[str, Any]:
-        found = await trainee.measure(sessions, MEASURED_WITH + seed)
+        found = await measure(trainee, sessions, MEASURED_WITH + seed)
         about = {"setting": setting, "seed": seed, "batches": step, "generated_tokens": trainee.rollouts.tokens}
-        return about | {"seconds": round(seconds, 2)} | found.row()
+        return about | {"seconds": round(seconds, 2)} | found
 
     rows = [await row(0, 0.0)]
     steps = {round(plan.batches * point / plan.points) for point in range(1, plan.points + 1)}
@@ -85,6 +93,20 @@ async def _train(plan: Plan, setting: str, seed: int) -> list[dict[str, Any]]:
             rows.append(await row(progress.step, seconds))
             began = time.perf_counter()
     return rows
+
+
+async def measure(trainee: Trainee, sessions: Sequence[Session], seed: int) -> dict[str, float]:
+    """NDCG@20, tokens and text quality of one profile for each session, as flat values."""
+    await trainee.rewards.use(trainee.embedder)
+    profiles = [rollouts[0] for rollouts in trainee.write([session.history for session in sessions], 1, seed)]
+    queries = [
+        RankQuery(profile.text, session.target_item_ids, tuple(entry.item.item_id for entry in session.history))
+        for session, profile in zip(sessions, profiles, strict=True)
+    ]
+    gains = [ranking_quality(ranks, CUTOFF).ndcg for ranks in await trainee.rewards.ranks(queries)]
+    tokens = float(np.mean([len(profile.token_ids) for profile in profiles]))
+    quality = measure_profiles([(session.history, profile.text) for session, profile in zip(sessions, profiles, strict=True)])
+    return {"ndcg": float(np.mean(gains)), "users": len(gains), "tokens_per_profile": tokens, **quality.to_dict()}
 
 
 def run(plan: Plan, processes: int) -> dict[str, Any]:

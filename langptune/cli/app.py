@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from importlib.util import find_spec
+
 import typer
 
 from langptune.cli.evaluation import evaluate
@@ -30,3 +33,5 @@ app.command()(token)
 app.add_typer(training, name="train")
 app.add_typer(releases, name="releases")
 app.command()(evaluate)
+if find_spec("experiments"):  # the paper's experiments stand above this package, which must not import them
+    app.add_typer(import_module("experiments.command").app, name="experiment")
