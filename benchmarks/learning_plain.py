@@ -1,9 +1,11 @@
 """The plain side of `benchmarks.learning`: one LM update in the compute pattern of the paper's research code.
 
-Every sample is generated alone from its own copy of the prompt, padded to the prompt limit, for the full number of new tokens,
-EOS forbidden, by the model that trains (adapters not merged). Behaviour and reference log-probs each take a pass of their own;
-all passes are over full rows, give float32 logits of every position over the whole vocabulary, and run the frozen layers again.
-A reward sorts the whole catalogue and looks for the target in the sorted rows. Losses and rewards are our own pure functions.
+Every sample is generated from its own copy of the prompt, padded to the prompt limit, 8 rows a call, for the full number of new
+tokens, EOS forbidden, by the model that trains (adapters not merged). Behaviour and reference log-probs each take a pass of their
+own; all passes are over full rows, give float32 logits of every position over the whole vocabulary, and run the frozen layers
+again, but for the reference's, which starts from the frozen layers' output of the behaviour pass. Epochs also compute the
+entropy. Rewards sort the whole catalogue, look for the targets in the sorted rows and compute four metrics of it. Losses and
+the combination of rewards are our own pure functions.
 """
 
 from __future__ import annotations
@@ -17,10 +19,15 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
 
 from benchmarks.learning_shapes import Catalogue, Shape
+from services.trainer.learning.adapters import OneProductLinear
 from services.trainer.learning.optimizer import adamw
+from services.trainer.learning.parallel import lent
 from services.trainer.learning.ports import RolloutGroup
 from services.trainer.learning.rlso import rlso_loss, standardised, with_kl_penalty
 from services.trainer.learning.trainable import choose_trainable
+from services.trainer.learning.trunk import frozen_layers, upper_part
+
+ROWS_PER_CALL, SIMILARITY_ROWS = 8, 16  # as the research code has them
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +47,21 @@ class PlainLearner:
         self.shape = shape
         self.causal_lm = model
         self.model = choose_trainable(model, shape.rlso()).eval()
+        for layer in self.model.modules():
+            if isinstance(layer, OneProductLinear):
+                layer.one_product = False  # peft's own three products
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self.base = [parameter.detach().clone() for parameter in self.parameters]
+        named = self.causal_lm.named_parameters()
+        self.base = {name: parameter.detach().clone() for name, parameter in named if parameter.requires_grad}
+        self.entropies: list[float] = []  # of each gradient pass
         self.optimizer = adamw(self.parameters, shape.rlso().learning_rate, shape.rlso().weight_decay)
 
     def generate(self, prompts: Sequence[tuple[int, ...]]) -> Tensor:
         """[prompts x samples, response limit] tokens."""
         rows = [prompt for prompt in prompts for _ in range(self.shape.samples)]
+        return torch.cat([self._generate(rows[at : at + ROWS_PER_CALL]) for at in range(0, len(rows), ROWS_PER_CALL)])
+
+    def _generate(self, rows: Sequence[tuple[int, ...]]) -> Tensor:
         width = self.shape.prompt_limit
         device = self.causal_lm.device
         ids = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in rows], device=device)
@@ -71,16 +86,28 @@ class PlainLearner:
     @torch.no_grad()
     def score(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """Behaviour and reference log-probs [B, G]: two passes."""
-        behaviour = self._logprobs_of_all(rows)
+        scored = [self._behaviour_and_reference(rows, at) for at in range(len(rows.ids) // self.shape.samples)]
+        return torch.stack([behaviour for behaviour, _ in scored]).cpu(), torch.stack(
+            [reference for _, reference in scored]
+        ).cpu()
+
+    def _behaviour_and_reference(self, rows: Rows, at: int) -> tuple[Tensor, Tensor]:
         if isinstance(self.model, PeftModel):
+            behaviour = self._logprobs(rows, at)[0]
             with self.model.disable_adapter():
-                return behaviour, self._logprobs_of_all(rows)
-        own = [parameter.data for parameter in self.parameters]
-        for parameter, value in zip(self.parameters, self.base, strict=True):
-            parameter.data = value
-        reference = self._logprobs_of_all(rows)
-        for parameter, value in zip(self.parameters, own, strict=True):
-            parameter.data = value
+                return behaviour, self._logprobs(rows, at)[0]
+        kept: list[Tensor] = []  # what goes into the first layer that learns
+        decoder: PreTrainedModel = self.causal_lm.base_model  # type: ignore[assignment]  # annotated as any module
+        depth = frozen_layers(decoder)
+        learning = decoder.get_submodule(f"layers.{depth}")
+        keeper = learning.register_forward_pre_hook(lambda _layer, states: kept.append(states[0]))
+        behaviour = self._logprobs(rows, at)[0]
+        keeper.remove()
+        with lent(self.causal_lm, self.base):
+            own, branch = self._own(rows, at), upper_part(decoder, depth, kept[0])
+            masks = {"attention_mask": rows.mask[own], "position_ids": rows.positions[own]}
+            states = branch(inputs_embeds=kept[0], **masks, use_cache=False).last_hidden_state
+            reference = self._of_logits(self.causal_lm.get_submodule("lm_head")(states), rows, at)[0]
         return behaviour, reference
 
     def learn(self, rows: Rows, quality: Tensor, behaviour: Tensor, reference: Tensor) -> list[float]:
@@ -92,26 +119,39 @@ class PlainLearner:
             self.optimizer.zero_grad()
             total = 0.0
             for at in range(len(quality)):
-                logprobs = self._logprobs(rows, at)[None]
+                logprobs, logits = self._logprobs(rows, at)
+                logprobs = logprobs[None]
                 sampled, reward = behaviour[at : at + 1].to(logprobs.device), rewards[at : at + 1].to(logprobs.device)
                 loss = rlso_loss(logprobs, sampled, reward, config.eta).sum() / len(quality)
                 torch.autograd.backward(loss)
                 total += loss.item()
+                self.entropies.append(mean_entropy(logits.detach()))
             losses.append(total)
             self.optimizer.step()
         return losses
 
-    def _logprobs_of_all(self, rows: Rows) -> Tensor:
-        return torch.stack([self._logprobs(rows, at).cpu() for at in range(len(rows.ids) // self.shape.samples)])
-
-    def _logprobs(self, rows: Rows, at: int) -> Tensor:  # [G]
-        own = slice(at * self.shape.samples, (at + 1) * self.shape.samples)
+    def _logprobs(self, rows: Rows, at: int) -> tuple[Tensor, Tensor]:
+        """The log-probs of the history's responses [G], and the logits that they come from [G, response limit, vocabulary]."""
+        own = self._own(rows, at)
         model: nn.Module = self.model
         output = model(input_ids=rows.ids[own], attention_mask=rows.mask[own], position_ids=rows.positions[own], use_cache=False)
-        logprobs = output.logits.float()[:, :-1].log_softmax(dim=-1)  # [G, width - 1, vocabulary]
-        chosen = logprobs.gather(2, rows.ids[own, 1:, None]).squeeze(2)
-        sums: Tensor = (chosen * rows.response[own]).sum(dim=1)
-        return sums
+        return self._of_logits(output.logits, rows, at)
+
+    def _of_logits(self, whole: Tensor, rows: Rows, at: int) -> tuple[Tensor, Tensor]:
+        start = self.shape.prompt_limit - 1
+        logits = whole.float()[:, start:-1]
+        chosen = logits.log_softmax(dim=-1).gather(2, rows.ids[self._own(rows, at), start + 1 :, None]).squeeze(2)
+        sums: Tensor = (chosen * rows.response[self._own(rows, at), start:]).sum(dim=1)
+        return sums, logits
+
+    def _own(self, rows: Rows, at: int) -> slice:
+        return slice(at * self.shape.samples, (at + 1) * self.shape.samples)
+
+
+@torch.no_grad()
+def mean_entropy(logits: Tensor) -> float:
+    """Of the next token, in nats, over all places of the rows: a figure that the research code logs."""
+    return (logits.logsumexp(dim=-1) - (logits.softmax(dim=-1) * logits).sum(dim=-1)).mean().item()
 
 
 def plain_rows(groups: Sequence[RolloutGroup], shape: Shape, device: torch.device) -> Rows:
@@ -130,12 +170,36 @@ def plain_rows(groups: Sequence[RolloutGroup], shape: Shape, device: torch.devic
 
 
 def plain_quality(catalogue: Catalogue, profiles: int) -> Tensor:
-    """NDCG [profiles]: similarities, a full sort of the catalogue, the place of the label in it, discounted gains."""
+    """NDCG [profiles] as it stands among four metrics, each computed over the whole sorted catalogue.
+
+    Histories and targets are rows of zeros and ones as wide as the catalogue; similarities are cosines of vectors that are
+    not taken to be of unit length, SIMILARITY_ROWS profiles at a time.
+    """
     items, queries = torch.from_numpy(catalogue.items), torch.from_numpy(catalogue.profiles[:profiles])
-    labels = torch.tensor(catalogue.targets[:profiles])[:, None]  # [B, L], L = 1
-    scores = queries @ items.T
-    scores.scatter_(1, torch.tensor(catalogue.histories[:profiles]), -torch.inf)
+    history, wanted = (torch.zeros(profiles, len(items)) for _ in range(2))
+    history.scatter_(1, torch.tensor(catalogue.histories[:profiles]), 1.0)
+    wanted[torch.arange(profiles), torch.tensor(catalogue.targets[:profiles])] = 1.0
+    scores = torch.cat([_cosines(part, items) for part in queries.split(SIMILARITY_ROWS)]) - 1e6 * history
     order = scores.argsort(dim=1, descending=True)  # [B, N]
-    hits = (order[:, :, None] == labels[:, None, :]).any(dim=2).float()  # [B, N, L] -> [B, N]
-    discounts = 1 / torch.log2(torch.arange(order.shape[1]) + 2.0)
-    return (hits * discounts).sum(dim=1)
+    counts = wanted.count_nonzero(dim=1)  # L, here 1
+    labels = wanted.nonzero()[:, 1].view(profiles, -1)  # [B, L]
+    hits = (order[:, :, None] == labels[:, None, :]).float().sum(dim=2)  # [B, N, L] -> [B, N]
+    return _metrics(hits, counts)["ndcg"]
+
+
+def _cosines(queries: Tensor, items: Tensor) -> Tensor:
+    cosines: Tensor = (queries @ items.T) / (queries.norm(dim=1, keepdim=True) @ items.norm(dim=1, keepdim=True).T)
+    return cosines
+
+
+def _metrics(hits: Tensor, counts: Tensor) -> dict[str, Tensor]:
+    """Recall, precision, MRR and NDCG [B] of sorted rows of hits [B, N] with so many targets [B]."""
+    places = torch.arange(1, hits.shape[1] + 1)
+    gains = 1 / torch.log2(places + 1.0)
+    found = hits.sum(dim=1)
+    return {
+        "recall": found / counts,
+        "precision": found / len(places),
+        "mrr": (hits / places).sum(dim=1),
+        "ndcg": (hits * gains).sum(dim=1) / (gains * (places <= counts[:, None])).sum(dim=1),
+    }
