@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import grpc
@@ -26,7 +27,10 @@ from langptune.errors import (
     Unavailable,
     from_status,
 )
+from langptune.rpc.breaker import Breaker
+from langptune.rpc.connection import Connection
 from langptune.rpc.context import REQUEST_ID_KEY, current_request_id
+from langptune.rpc.tls import Tls
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -54,16 +58,19 @@ class Channel:
     gets the channel's default. `metadata` of a call goes out with it, beside what the channel sends with every call.
     """
 
-    def __init__(self, inner: grpc.aio.Channel, timeout: float, metadata: Metadata = ()) -> None:
-        self._inner = inner
+    def __init__(
+        self, connection: Connection, timeout: float, metadata: Metadata = (), breaker: Breaker | None = None
+    ) -> None:
+        self._connection = connection
         self._timeout = timeout
         self._metadata = metadata
+        self._watched: Callable[[], AbstractContextManager[None]] = breaker.call if breaker else nullcontext
 
     def unary_unary(self, *args: Any, **kwargs: Any) -> Callable[..., Awaitable[Any]]:
-        return self._single(self._inner.unary_unary(*args, **kwargs))
+        return self._single(lambda inner: inner.unary_unary(*args, **kwargs))
 
     def stream_unary(self, *args: Any, **kwargs: Any) -> Callable[..., Awaitable[Any]]:
-        method = self._single(self._inner.stream_unary(*args, **kwargs))
+        method = self._single(lambda inner: inner.stream_unary(*args, **kwargs))
 
         async def call(requests: AsyncIterable[Any], *, timeout: float | None = None) -> Any:
             source = _Source(requests)
@@ -77,41 +84,47 @@ class Channel:
         return call
 
     def unary_stream(self, *args: Any, **kwargs: Any) -> Callable[..., AsyncIterator[Any]]:
-        return self._several(self._inner.unary_stream(*args, **kwargs))
+        return self._several(lambda inner: inner.unary_stream(*args, **kwargs))
 
     def stream_stream(self, *args: Any, **kwargs: Any) -> Callable[..., AsyncIterator[Any]]:
-        return self._several(self._inner.stream_stream(*args, **kwargs))
+        return self._several(lambda inner: inner.stream_stream(*args, **kwargs))
 
     async def ready(self, timeout: float) -> None:
         """Return once the other side can be reached. Raises DeadlineExceeded."""
         try:
-            await asyncio.wait_for(self._inner.channel_ready(), timeout)
+            await asyncio.wait_for(self._connection.current().channel_ready(), timeout)
         except TimeoutError:
             raise DeadlineExceeded(f"not reachable within {timeout:g} s") from None
 
     async def close(self) -> None:
         """Close the connection; running calls end as CANCELLED."""
-        await self._inner.close()
+        await self._connection.close()
 
-    def _single(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    def _single(self, make: Callable[[grpc.aio.Channel], Any]) -> Callable[..., Awaitable[Any]]:
+        bound = self._connection.bound(make)
+
         async def call(request: Any, *, timeout: float | None = None, metadata: Metadata = ()) -> Any:
-            try:
-                return await method(request, timeout=timeout or self._timeout, metadata=self._sent(metadata))
-            except grpc.aio.AioRpcError as error:
-                raise typed_error(error) from None
+            with self._watched():
+                try:
+                    return await bound()(request, timeout=timeout or self._timeout, metadata=self._sent(metadata))
+                except grpc.aio.AioRpcError as error:
+                    raise typed_error(error) from None
 
         return call
 
-    def _several(self, method: Callable[..., grpc.aio.UnaryStreamCall]) -> Callable[..., AsyncIterator[Any]]:
+    def _several(self, make: Callable[[grpc.aio.Channel], Any]) -> Callable[..., AsyncIterator[Any]]:
+        bound = self._connection.bound(make)
+
         async def call(request: Any, *, timeout: float | None = None, metadata: Metadata = ()) -> AsyncIterator[Any]:
-            running = method(request, timeout=timeout or self._timeout, metadata=self._sent(metadata))
-            try:
-                async for response in running:
-                    yield response
-            except grpc.aio.AioRpcError as error:
-                raise typed_error(error) from None
-            finally:
-                running.cancel()  # a caller that stops reading early stops the other side, too
+            with self._watched():
+                running = bound()(request, timeout=timeout or self._timeout, metadata=self._sent(metadata))
+                try:
+                    async for response in running:
+                        yield response
+                except grpc.aio.AioRpcError as error:
+                    raise typed_error(error) from None
+                finally:
+                    running.cancel()  # a caller that stops reading early stops the other side, too
 
         return call
 
@@ -135,19 +148,31 @@ class _Source:
             raise
 
 
-def open_channel(address: str, *, timeout: float = 30.0, max_message_bytes: int = 16 << 20, token: str = "") -> Channel:
-    """A channel to `address` ("host:port"). Calls without a deadline of their own get `timeout` seconds; all bring `token`."""
-    inner = grpc.aio.insecure_channel(
-        address,
-        options=[
-            ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
-            ("grpc.max_receive_message_length", max_message_bytes),
-            ("grpc.max_send_message_length", max_message_bytes),
-            ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 2_000),
-        ],
-    )
-    return Channel(inner, timeout, bearer(token) if token else ())
+def open_channel(
+    address: str,
+    *,
+    timeout: float = 30.0,
+    max_message_bytes: int = 16 << 20,
+    token: str = "",
+    breaker: Breaker | None = None,
+    tls: Tls | None = None,
+    server_name: str = "",
+) -> Channel:
+    """A channel to `address` ("host:port"). Calls without a deadline of their own get `timeout` seconds; all bring `token`.
+
+    With a `breaker` calls fail at once while the other side does not answer. With `tls` the other side must prove that it is
+    `server_name`, else the host of `address`. Raises FailedPrecondition for files of `tls` that are of no use.
+    """
+    options: list[tuple[str, str | int]] = [
+        ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
+    ]
+    if tls and server_name:
+        options.append(("grpc.ssl_target_name_override", server_name))
+    return Channel(Connection(address, options, tls), timeout, bearer(token) if token else (), breaker)
 
 
 def bearer(token: str) -> Metadata:

@@ -9,6 +9,7 @@ import grpc
 import structlog
 
 from langptune.rpc import Channel, open_channel
+from langptune.rpc.breaker import Breaker
 from langptune.state import open_redis
 from langptune.v1 import gateway_pb2, gateway_pb2_grpc, trainer_pb2
 from langptune.weights import ReleaseRegistry
@@ -18,6 +19,7 @@ from services.gateway.forwarding import forward
 from services.gateway.histories import Histories
 from services.gateway.identity.guard import Guard
 from services.gateway.identity.keys import Keys, KeySet, SharedSecret
+from services.gateway.identity.limits import Limiter
 from services.gateway.identity.policy import check_complete
 from services.gateway.identity.tokens import TokenChecker
 from services.gateway.interactions import Interactions
@@ -50,7 +52,15 @@ class Gateway:
         self._stopping = stopping
         self._channels: list[Channel] = []
         self._http: HttpServer | None = None
+        self.breakers = {
+            peer: Breaker(peer, failures=settings.breaker_failures, rest=settings.breaker_rest) for peer in ("encoder", "decoder")
+        }
         self._keys = _keys(settings)
+        self._limiter = Limiter(
+            (settings.gateway_limits_url or settings.redis_url).get_secret_value(),
+            per_user=settings.gateway_user_rate,
+            per_key=settings.gateway_key_rate,
+        )
 
     @property
     def interceptors(self) -> list[grpc.aio.ServerInterceptor]:
@@ -65,7 +75,7 @@ class Gateway:
             audience=settings.gateway_token_audience,
             leeway=settings.gateway_token_leeway,
         )
-        return [Guard(checker)]
+        return [Guard(checker, self._limiter)]
 
     async def start(self, server: grpc.aio.Server) -> None:
         """Needs no other service to be there: each is reached when a request asks for it.
@@ -79,8 +89,9 @@ class Gateway:
             log.warning("auth is off: everybody on this machine may do everything", host=settings.host)
         self._redis = open_redis(settings)
         await warn_if_weak(self._redis)
-        encoder = Encoder(self._open(settings.encoder_address), settings.domain, settings.encoder_timeout)
-        decoder = Decoder(self._open(settings.decoder_address), settings.import_timeout)
+        to_encoder = self._open(settings.encoder_address, self.breakers["encoder"])
+        encoder = Encoder(to_encoder, settings.domain, settings.encoder_timeout)
+        decoder = Decoder(self._open(settings.decoder_address, self.breakers["decoder"]), settings.import_timeout)
         live = LiveRelease(ReleaseRegistry(self._redis))
         profiles = Profiles(self._redis, settings.revisions_kept)
         interactions = Interactions(self._redis, settings.history_kept)
@@ -106,6 +117,7 @@ class Gateway:
         for channel in self._channels:
             await channel.close()
         await self._redis.aclose()
+        await self._limiter.close()
 
     async def _open_http(self) -> None:
         """The page and JSON, in front of the gateway's own gRPC address."""
@@ -120,9 +132,11 @@ class Gateway:
         await self._http.start()
         log.info("serving the page", address=f"http://{settings.host}:{settings.gateway_http_port}")
 
-    def _open(self, address: str) -> Channel:
+    def _open(self, address: str, breaker: Breaker | None = None) -> Channel:
         settings = self._settings
-        channel = open_channel(address, timeout=settings.call_timeout, max_message_bytes=settings.max_message_bytes)
+        channel = open_channel(
+            address, timeout=settings.call_timeout, max_message_bytes=settings.max_message_bytes, breaker=breaker
+        )
         self._channels.append(channel)
         return channel
 

@@ -37,9 +37,22 @@ class GatewaySettings(RedisSettings, ServiceSettings):
     gateway_token_leeway: float = Field(
         default=30.0, ge=0, le=300, description="seconds that the clocks of issuer and gateway may differ"
     )
+    gateway_user_rate: int = Field(
+        default=300, ge=0, description="calls a minute about one user, who may make as many at once; a refresh counts 20; 0: any"
+    )
+    gateway_key_rate: int = Field(
+        default=6_000, ge=0, description="calls a minute of one program (`client_id` of the token, or the subject with `users`)"
+    )
+    gateway_limits_url: SecretStr | None = Field(
+        default=None, description="a Redis for the limits, which need not be on disk; empty: LANGPTUNE_REDIS_URL's"
+    )
     encoder_address: str = Field(default="127.0.0.1:50052", description="host:port of the encoder")
     decoder_address: str = Field(default="127.0.0.1:50053", description="host:port of the decoder")
     trainer_address: str = Field(default="127.0.0.1:50054", description="host:port of the trainer")
+    breaker_failures: int = Field(
+        default=5, ge=1, le=1_000, description="calls that encoder or decoder leave unanswered in a row before none is tried"
+    )
+    breaker_rest: float = Field(default=5.0, gt=0, le=600, description="seconds until one is tried again")
     domain: str = Field(
         default=DEFAULT_DOMAIN, min_length=1, max_length=200, description="what the items are, in the plural, for the prompt"
     )

@@ -1,4 +1,4 @@
-"""What every call passes before its servicer: a token that holds, and a row of the table that lets it in.
+"""What every call passes before its servicer: a token that holds, a row of the table that lets it in, and the limits.
 
 The JSON door calls the gateway's own gRPC door with what the browser sent, so it passes here, too. Health and reflection are
 open. What is refused is raised as a typed error; the interceptor around this one answers it.
@@ -14,16 +14,19 @@ import grpc
 import structlog
 
 from langptune.errors import PermissionDenied
+from langptune.identity import Scope
 from langptune.rpc.interceptors import OPEN_PREFIXES, wrapped
+from services.gateway.identity.limits import Limiter
 from services.gateway.identity.policy import POLICY, Rule
-from services.gateway.identity.tokens import TokenChecker
+from services.gateway.identity.tokens import Caller, TokenChecker
 
 
 class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc.aio ships no types
     """Lets calls in."""
 
-    def __init__(self, checker: TokenChecker, policy: Mapping[str, Rule] = POLICY) -> None:
+    def __init__(self, checker: TokenChecker, limiter: Limiter, policy: Mapping[str, Rule] = POLICY) -> None:
         self._checker = checker
+        self._limiter = limiter
         self._policy = policy
 
     async def intercept_service(
@@ -44,6 +47,13 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc.aio ships
             if not rule.own and rule.scope is not None:
                 structlog.contextvars.bind_contextvars(caller=caller.subject)  # who did what; a user's own calls stay unnamed
             rule.check(caller, request)
+            user = request.user_id if rule.own else caller.subject
+            await self._limiter.admit(rule.cost, user=user, key=_program(caller))
             yield
 
         return wrapped(handler, admitted)
+
+
+def _program(caller: Caller) -> str:
+    """What calls: the program that the token was given to, or its subject where that is a program."""
+    return caller.client_id or (caller.subject if caller.has(Scope.USERS) else "")

@@ -24,6 +24,7 @@ class Rule:
 
     scope: Scope | None = None  # who has it may; None: whoever has a token
     own: bool = False  # also a user, where the request's user_id is their own
+    cost: int = 1  # what a call takes from the limits
 
     def check(self, caller: Caller, request: Any) -> None:
         """Raises PermissionDenied. `request` is looked at only where users reach their own data."""
@@ -39,6 +40,7 @@ class Rule:
 
 SIGNED_IN = Rule()
 OWN = Rule(Scope.USERS, own=True)
+WRITTEN = Rule(Scope.USERS, own=True, cost=20)  # a language model writes
 TRAINING = Rule(Scope.TRAINING)
 RELEASES = Rule(Scope.RELEASES)
 
@@ -47,7 +49,7 @@ _ROWS: dict[str, dict[str, Rule]] = {
     "ProfileService": {
         "GetProfile": OWN,
         "UpdateProfile": OWN,
-        "RefreshProfile": OWN,
+        "RefreshProfile": WRITTEN,
         "AcceptProfileSuggestion": OWN,
         "DismissProfileSuggestion": OWN,
         "MarkProfileSentence": OWN,
