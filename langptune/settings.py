@@ -10,7 +10,7 @@ import json
 import sys
 from typing import Literal, Self, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 SettingsT = TypeVar("SettingsT", bound="ServiceSettings")
@@ -30,6 +30,27 @@ class ServiceSettings(BaseSettings):
     shutdown_grace: float = Field(20.0, ge=0, le=600, description="seconds that running calls get after SIGTERM")
     max_message_bytes: int = Field(16 << 20, ge=1 << 16, description="largest gRPC message, in bytes")
     call_timeout: float = Field(30.0, gt=0, description="deadline of a call to another service, in seconds, where none is given")
+
+    tls_certificate: str = Field("", description="PEM file that proves to other services who this is; empty: plain connections")
+    tls_key: str = Field("", description="PEM file of its key")
+    tls_authority: str = Field("", description="PEM file of the authority that other services' certificates must be signed by")
+    health_port: int = Field(0, ge=0, le=65_535, description="port of health checks without TLS, for probes; 0: none")
+
+    @property
+    def peer_files(self) -> tuple[str, str, str]:
+        """Certificate, key and authority between services, all empty without TLS."""
+        return self.tls_certificate, self.tls_key, self.tls_authority
+
+    @property
+    def door_files(self) -> tuple[str, str, str]:
+        """The same of the listening address; without an authority callers need no certificate."""
+        return self.peer_files
+
+    @model_validator(mode="after")
+    def _whole_tls(self) -> Self:
+        if any(self.peer_files) and not all(self.peer_files):
+            raise ValueError("LANGPTUNE_TLS_CERTIFICATE, LANGPTUNE_TLS_KEY and LANGPTUNE_TLS_AUTHORITY go together")
+        return self
 
     @classmethod
     def load(cls) -> Self:

@@ -72,6 +72,8 @@ def evaluate(
     """
     from langptune.data.dataset import Dataset
     from langptune.evaluate import EvaluationOptions, Evaluator
+    from langptune.rpc.tls import peer_tls
+    from langptune.settings import ServiceSettings
 
     data = Dataset.open(dataset)
     chosen = data.sessions(split.value)[: users or None]
@@ -82,7 +84,8 @@ def evaluate(
     )
     addresses = check_address("--encoder", encoder), check_address("--decoder", decoder)
     began = time.monotonic()
-    measured = run(_measure(gateway, Evaluator(*addresses, options), chosen, [release, *([against] if against else [])], as_json))
+    evaluator = Evaluator(*addresses, options, tls=peer_tls(ServiceSettings.load()))
+    measured = run(_measure(gateway, evaluator, chosen, [release, *([against] if against else [])], as_json))
     report = _report(data, split.value, chosen, options, measured)
     report["seconds"] = round(time.monotonic() - began, 2)
     if out:

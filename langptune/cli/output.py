@@ -37,6 +37,7 @@ GatewayOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 TOKEN = "LANGPTUNE_TOKEN"  # the environment, not an option: other users of a machine see a command's arguments
+AUTHORITY = "LANGPTUNE_GATEWAY_AUTHORITY"  # a PEM file, or "public": the gateway is called over TLS
 DEFAULT_GATEWAY = "127.0.0.1:50051"
 MAX_SEED = 2**32 - 1
 MAX_COUNT = 1_000_000_000
@@ -46,13 +47,15 @@ messages = Console(stderr=True)
 
 
 def connect(address: str) -> LangPTune:
-    """A client of the gateway at `address`, with the token of LANGPTUNE_TOKEN; it connects on first use.
+    """A client of the gateway at `address`, with what LANGPTUNE_TOKEN and LANGPTUNE_GATEWAY_AUTHORITY hold.
 
-    Raises InvalidArgument for no HOST:PORT.
+    Raises InvalidArgument for no HOST:PORT, FailedPrecondition for an authority that cannot be read.
     """
-    from langptune.client import LangPTune
+    from langptune.client import LangPTune, Tls
 
-    return LangPTune(check_address("--gateway", address), token=os.environ.get(TOKEN, "").strip())
+    authority = os.environ.get(AUTHORITY, "")
+    tls = Tls(authority="" if authority == "public" else authority) if authority else None
+    return LangPTune(check_address("--gateway", address), token=os.environ.get(TOKEN, "").strip(), tls=tls)
 
 
 def check_address(option: str, address: str) -> str:

@@ -54,6 +54,7 @@ from langptune.client.values import (
     Versions,
 )
 from langptune.domain import Interaction, Item
+from langptune.rpc.tls import Tls
 
 __all__ = [
     "CandidateMade",
@@ -94,6 +95,7 @@ __all__ = [
     "SentenceMark",
     "StateChanged",
     "StepDone",
+    "Tls",
     "TrainingEvent",
     "TrainingJob",
     "TrainingPlan",

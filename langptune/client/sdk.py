@@ -37,6 +37,7 @@ from langptune.convert import item_from_catalogue
 from langptune.domain import Interaction, Item
 from langptune.errors import Unavailable
 from langptune.rpc import open_channel
+from langptune.rpc.tls import Tls
 from langptune.v1 import gateway_pb2, gateway_pb2_grpc, trainer_pb2, trainer_pb2_grpc
 
 IMPORT_TIMEOUT = 3_600.0  # seconds
@@ -66,19 +67,28 @@ class LangPTune:
     """
 
     def __init__(
-        self, address: str = "localhost:50051", *, token: str = "", timeout: float = 30.0, reconnect_pause: float = 0.2
+        self,
+        address: str = "localhost:50051",
+        *,
+        token: str = "",
+        tls: Tls | None = None,
+        timeout: float = 30.0,
+        reconnect_pause: float = 0.2,
     ) -> None:
-        """Connects on first use; `timeout` seconds for every call that is given none of its own. `token` says who calls.
+        """Connects on first use; `timeout` seconds for every call that is given none of its own.
 
+        `token` says who calls. `tls`: `Tls()` for a gateway with a certificate of a public authority, `Tls(authority="ca.pem")`
+        for one of your own; without it the connection is plain.
         A watch that breaks is taken up again after `reconnect_pause` seconds, then after twice that, and so on.
         """
         self._address = address
         self._token = token
+        self._tls = tls
         self._timeout = timeout
         self._reconnect_pause = reconnect_pause
 
     async def __aenter__(self) -> Self:
-        self._channel = open_channel(self._address, timeout=self._timeout, token=self._token)
+        self._channel = open_channel(self._address, timeout=self._timeout, token=self._token, tls=self._tls)
         channel: Any = self._channel  # stubs ask for grpc's own channel type and use only the methods that ours has
         self._recommendations = gateway_pb2_grpc.RecommendationServiceStub(channel)
         self._profiles = gateway_pb2_grpc.ProfileServiceStub(channel)

@@ -17,6 +17,7 @@ from langptune.errors import InvalidArgument
 from langptune.evaluate.baselines import excluded_items
 from langptune.evaluate.scores import Scores
 from langptune.rpc import open_channel
+from langptune.rpc.tls import Tls
 from langptune.v1 import decoder_pb2, decoder_pb2_grpc, encoder_pb2, encoder_pb2_grpc
 
 OnProgress = Callable[[str, int, int], None]  # (phase, done, total), in texts
@@ -58,13 +59,15 @@ class Measured:
 class Evaluator:
     """Connections to one encoder and one decoder, by address."""
 
-    def __init__(self, encoder: str, decoder: str, options: EvaluationOptions | None = None) -> None:
+    def __init__(self, encoder: str, decoder: str, options: EvaluationOptions | None = None, *, tls: Tls | None = None) -> None:
         self.options = options or EvaluationOptions()
         self._encoder_address = encoder
         self._decoder_address = decoder
+        self._tls = tls
 
     async def __aenter__(self) -> Self:
-        self._channels: list[Any] = [open_channel(self._encoder_address), open_channel(self._decoder_address)]
+        addresses = (self._encoder_address, self._decoder_address)
+        self._channels: list[Any] = [open_channel(address, tls=self._tls) for address in addresses]
         self._encoder = encoder_pb2_grpc.EncoderServiceStub(self._channels[0])
         self._decoder = decoder_pb2_grpc.DecoderServiceStub(self._channels[1])
         return self

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from langptune.errors import InvalidArgument
 from langptune.local.process import free_port
 
+_NO_TLS = ("TLS_CERTIFICATE", "TLS_KEY", "TLS_AUTHORITY", "GATEWAY_TLS_CERTIFICATE", "GATEWAY_TLS_KEY")  # all is on one machine
 SERVICES = ("gateway", "encoder", "decoder", "trainer")
 
 
@@ -72,6 +73,7 @@ class LocalSettings(BaseSettings):
         home = self.home.absolute()
         return {
             "LANGPTUNE_HOST": "127.0.0.1",
+            **{f"LANGPTUNE_{name}": "" for name in _NO_TLS},
             "LANGPTUNE_REDIS_URL": redis_url,
             "LANGPTUNE_WEIGHTS_URI": str(home / "weights"),
             "LANGPTUNE_WEIGHTS_CACHE": str(home / "weights-cache"),

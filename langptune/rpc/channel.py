@@ -58,9 +58,7 @@ class Channel:
     gets the channel's default. `metadata` of a call goes out with it, beside what the channel sends with every call.
     """
 
-    def __init__(
-        self, connection: Connection, timeout: float, metadata: Metadata = (), breaker: Breaker | None = None
-    ) -> None:
+    def __init__(self, connection: Connection, timeout: float, metadata: Metadata = (), breaker: Breaker | None = None) -> None:
         self._connection = connection
         self._timeout = timeout
         self._metadata = metadata

@@ -15,18 +15,20 @@ from langptune.rpc.tls import Stamp, Tls
 
 log = structlog.get_logger(__name__)
 
-_LOOK = 5.0  # seconds between two looks at the files
 _GRACE = 3_600.0  # seconds that calls on an old channel get
 
 
 class Connection:
     """A channel to one address, or the newest of several to it."""
 
-    def __init__(self, address: str, options: Sequence[tuple[str, str | int]], tls: Tls | None) -> None:
-        """Raises FailedPrecondition for files of `tls` that are of no use."""
+    def __init__(
+        self, address: str, options: Sequence[tuple[str, str | int]] = (), tls: Tls | None = None, look: float = 5.0
+    ) -> None:
+        """`look`: seconds between two looks at the files. Raises FailedPrecondition for files of `tls` that do not serve."""
         self._address = address
         self._options = options
         self._tls = tls
+        self._look = look
         self._inner = self._open()
         self._stamp: Stamp = tls.stamp() if tls else ()
         self._looked_at = time.monotonic()
@@ -34,7 +36,7 @@ class Connection:
 
     def current(self) -> grpc.aio.Channel:
         """The channel for a new call."""
-        if self._tls and time.monotonic() - self._looked_at > _LOOK:
+        if self._tls and time.monotonic() - self._looked_at > self._look:
             self._looked_at = time.monotonic()
             self._renew(self._tls)
         return self._inner

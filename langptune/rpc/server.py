@@ -17,9 +17,10 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from langptune.errors import LangPTuneError
+from langptune.errors import FailedPrecondition, LangPTuneError
 from langptune.rpc.interceptors import CallInterceptor
 from langptune.rpc.logs import configure_logs
+from langptune.rpc.tls import Tls, door_tls
 from langptune.settings import ServiceSettings
 
 log = structlog.get_logger(__name__)
@@ -72,7 +73,11 @@ async def _serve(
         reflection.enable_server_reflection([*service.proto_services, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     address = f"{settings.host}:{port}"
     try:
-        server.add_insecure_port(address)
+        _listen(server, address, door_tls(settings))
+        health_only = await _health_server(settings, status)
+    except FailedPrecondition as error:
+        sys.stderr.write(f"{service.name}: cannot start: {error.message}\n")
+        raise SystemExit(2) from None
     except RuntimeError:
         sys.stderr.write(f"{service.name}: cannot listen on {address}: the port is in use or not allowed\n")
         raise SystemExit(2) from None
@@ -93,7 +98,28 @@ async def _serve(
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
     await service.stop()
+    if health_only is not None:
+        await health_only.stop(None)
     log.info("stopped")
+
+
+def _listen(server: grpc.aio.Server, address: str, tls: Tls | None) -> None:
+    """Raises RuntimeError for an address that cannot be had, FailedPrecondition for files of `tls` that do not serve."""
+    if tls is None:
+        server.add_insecure_port(address)
+    else:
+        server.add_secure_port(address, tls.server_credentials())
+
+
+async def _health_server(settings: ServiceSettings, status: health.aio.HealthServicer) -> grpc.aio.Server | None:
+    """Health alone, without TLS: the probes of a Kubernetes node bring no certificate."""
+    if not settings.health_port:
+        return None
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    health_pb2_grpc.add_HealthServicer_to_server(status, server)
+    server.add_insecure_port(f"{settings.host}:{settings.health_port}")
+    await server.start()
+    return server
 
 
 def _check_started(service: Service, starting: asyncio.Task[None]) -> None:

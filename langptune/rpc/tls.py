@@ -6,15 +6,15 @@ rotated certificate is taken up without a restart. A pair that does not fit yet,
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 import structlog
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from langptune.errors import FailedPrecondition
+from langptune.settings import ServiceSettings
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +25,7 @@ Stamp = tuple[int, ...]
 class Tls:
     """Paths of PEM files; "" for none. A server needs certificate and key; `authority` makes it ask its callers for theirs.
 
-    A channel needs none of them: without `authority` it trusts the system's, without `certificate` it shows none.
+    A channel needs none of them: without `authority` it trusts the public ones, without `certificate` it shows none.
     """
 
     certificate: str = ""
@@ -37,17 +37,16 @@ class Tls:
         return tuple(Path(path).stat().st_mtime_ns for path in self._paths())
 
     def check(self) -> None:
-        """Raises FailedPrecondition naming a file that cannot be read, or a key that is not the certificate's."""
+        """Raises FailedPrecondition for a file that cannot be read, or a key that is not the certificate's."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
-            for path in self._paths():
-                Path(path).read_bytes()
-            fits = not self.certificate or _fit(Path(self.certificate).read_bytes(), Path(self.key).read_bytes())
-        except OSError as error:
-            raise FailedPrecondition(f"{error.filename} cannot be read: {error.strerror}", reason="TLS") from None
-        except (ValueError, TypeError) as error:
-            raise FailedPrecondition(f"{self.certificate} and {self.key} are no PEM pair: {error}", reason="TLS") from None
-        if not fits:
-            raise FailedPrecondition(f"{self.key} is not the key of {self.certificate}", reason="TLS")
+            if self.certificate:
+                context.load_cert_chain(self.certificate, self.key, password="")  # asks nobody for a passphrase
+            if self.authority:
+                context.load_verify_locations(self.authority)
+        except OSError as error:  # ssl.SSLError is one
+            named = ", ".join(self._paths())
+            raise FailedPrecondition(f"TLS: {named} do not serve: {error.strerror or error}", reason="TLS") from None
 
     def server_credentials(self) -> grpc.ServerCredentials:
         """For a listening address. Raises FailedPrecondition as `check` does."""
@@ -88,5 +87,15 @@ def _read(path: str) -> bytes:
     return Path(path).read_bytes()
 
 
-def _fit(certificate: bytes, key: bytes) -> bool:
-    return load_pem_private_key(key, None).public_key() == x509.load_pem_x509_certificate(certificate).public_key()
+def peer_tls(settings: ServiceSettings) -> Tls | None:
+    """What this process shows to other services, and asks of them; None: plain connections."""
+    return _tls(settings.peer_files)
+
+
+def door_tls(settings: ServiceSettings) -> Tls | None:
+    """What this process shows to those who call it, and asks of them."""
+    return _tls(settings.door_files)
+
+
+def _tls(files: tuple[str, str, str]) -> Tls | None:
+    return Tls(*files) if files[0] else None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from tempfile import TemporaryDirectory
 
 import grpc
 import structlog
 
 from langptune.rpc import Channel, open_channel
 from langptune.rpc.breaker import Breaker
+from langptune.rpc.tls import Tls, door_tls, peer_tls
 from langptune.state import open_redis
 from langptune.v1 import gateway_pb2, gateway_pb2_grpc, trainer_pb2
 from langptune.weights import ReleaseRegistry
@@ -55,6 +57,7 @@ class Gateway:
         self.breakers = {
             peer: Breaker(peer, failures=settings.breaker_failures, rest=settings.breaker_rest) for peer in ("encoder", "decoder")
         }
+        self._private = TemporaryDirectory(prefix="langptune-")
         self._keys = _keys(settings)
         self._limiter = Limiter(
             (settings.gateway_limits_url or settings.redis_url).get_secret_value(),
@@ -89,9 +92,9 @@ class Gateway:
             log.warning("auth is off: everybody on this machine may do everything", host=settings.host)
         self._redis = open_redis(settings)
         await warn_if_weak(self._redis)
-        to_encoder = self._open(settings.encoder_address, self.breakers["encoder"])
+        to_encoder = self._peer(settings.encoder_address, self.breakers["encoder"])
         encoder = Encoder(to_encoder, settings.domain, settings.encoder_timeout)
-        decoder = Decoder(self._open(settings.decoder_address, self.breakers["decoder"]), settings.import_timeout)
+        decoder = Decoder(self._peer(settings.decoder_address, self.breakers["decoder"]), settings.import_timeout)
         live = LiveRelease(ReleaseRegistry(self._redis))
         profiles = Profiles(self._redis, settings.revisions_kept)
         interactions = Interactions(self._redis, settings.history_kept)
@@ -104,11 +107,11 @@ class Gateway:
         gateway_pb2_grpc.add_ProfileServiceServicer_to_server(ProfileServicer(profiles, writer, live), server)
         gateway_pb2_grpc.add_InteractionServiceServicer_to_server(InteractionServicer(interactions, histories, decoder), server)
         gateway_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(decoder), server)
-        trainer = self._open(settings.trainer_address)
+        trainer = self._peer(settings.trainer_address)
         for service in _PASSED_ON.values():
             forward(server, service, trainer, self._stopping)
         if settings.gateway_http_port:
-            await self._open_http()
+            await self._open_http(server)
 
     async def stop(self) -> None:
         """Close the connections."""
@@ -118,24 +121,36 @@ class Gateway:
             await channel.close()
         await self._redis.aclose()
         await self._limiter.close()
+        self._private.cleanup()
 
-    async def _open_http(self) -> None:
-        """The page and JSON, in front of the gateway's own gRPC address."""
+    async def _open_http(self, server: grpc.aio.Server) -> None:
+        """The page and JSON, in front of the gateway's own gRPC; the two meet at a socket that only this user reaches."""
         settings = self._settings
-        own = self._open(f"{'127.0.0.1' if settings.host == '0.0.0.0' else settings.host}:{settings.gateway_port}")
+        address = f"unix:{self._private.name}/grpc"
+        server.add_insecure_port(address)
+        own = self._open(address)
         services = [
             ServiceApplication(each, own, longest=settings.import_timeout, max_bytes=settings.max_message_bytes)
             for each in SERVED
         ]
         app = application(services, settings.gateway_http_hosts)
-        self._http = HttpServer(app, settings.host, settings.gateway_http_port, settings.shutdown_grace)
+        tls = door_tls(settings)
+        self._http = HttpServer(app, settings.host, settings.gateway_http_port, settings.shutdown_grace, tls)
         await self._http.start()
-        log.info("serving the page", address=f"http://{settings.host}:{settings.gateway_http_port}")
+        scheme = "https" if tls else "http"
+        log.info("serving the page", address=f"{scheme}://{settings.host}:{settings.gateway_http_port}")
 
-    def _open(self, address: str, breaker: Breaker | None = None) -> Channel:
+    def _peer(self, address: str, breaker: Breaker | None = None) -> Channel:
+        return self._open(address, breaker, peer_tls(self._settings))
+
+    def _open(self, address: str, breaker: Breaker | None = None, tls: Tls | None = None) -> Channel:
         settings = self._settings
         channel = open_channel(
-            address, timeout=settings.call_timeout, max_message_bytes=settings.max_message_bytes, breaker=breaker
+            address,
+            timeout=settings.call_timeout,
+            max_message_bytes=settings.max_message_bytes,
+            breaker=breaker,
+            tls=tls,
         )
         self._channels.append(channel)
         return channel

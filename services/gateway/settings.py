@@ -37,6 +37,10 @@ class GatewaySettings(RedisSettings, ServiceSettings):
     gateway_token_leeway: float = Field(
         default=30.0, ge=0, le=300, description="seconds that the clocks of issuer and gateway may differ"
     )
+    gateway_tls_certificate: str = Field(
+        default="", description="PEM file, chain included, that both doors show to clients; empty: TLS ends before the gateway"
+    )
+    gateway_tls_key: str = Field(default="", description="PEM file of its key")
     gateway_user_rate: int = Field(
         default=300, ge=0, description="calls a minute about one user, who may make as many at once; a refresh counts 20; 0: any"
     )
@@ -67,9 +71,16 @@ class GatewaySettings(RedisSettings, ServiceSettings):
     )
     revisions_kept: int = Field(default=1_000, ge=2, le=100_000, description="profile revisions kept per user")
 
+    @property
+    def door_files(self) -> tuple[str, str, str]:
+        """Callers from outside bring tokens, not certificates."""
+        return self.gateway_tls_certificate, self.gateway_tls_key, ""
+
     @model_validator(mode="after")
     def _safe(self) -> Self:
         """What would let strangers in is refused, with what to change."""
+        if bool(self.gateway_tls_certificate) is not bool(self.gateway_tls_key):
+            raise ValueError("LANGPTUNE_GATEWAY_TLS_CERTIFICATE and LANGPTUNE_GATEWAY_TLS_KEY go together")
         loopback = is_loopback(self.host)
         if self.gateway_auth == "off":
             if self.environment != "development" or not loopback:

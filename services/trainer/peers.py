@@ -11,6 +11,7 @@ import structlog
 
 from langptune.errors import LangPTuneError
 from langptune.rpc import open_channel
+from langptune.rpc.tls import peer_tls
 from langptune.v1 import decoder_pb2_grpc, encoder_pb2_grpc
 from langptune.weights.store import Kind
 from services.trainer.publishing.replicas import Replicas
@@ -25,7 +26,12 @@ class Peers:
     def __init__(self, settings: TrainerSettings) -> None:
         self.replicas = Replicas(settings)
         self._channels = [
-            open_channel(address, timeout=settings.call_timeout, max_message_bytes=settings.max_message_bytes)
+            open_channel(
+                address,
+                timeout=settings.call_timeout,
+                max_message_bytes=settings.max_message_bytes,
+                tls=peer_tls(settings),
+            )
             for address in (settings.encoder_address, settings.decoder_address)
         ]
         self.encoder = encoder_pb2_grpc.EncoderServiceStub(self._channels[0])

@@ -7,25 +7,42 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
 from langptune.errors import FailedPrecondition
+from langptune.rpc.tls import Tls
+
+log = structlog.get_logger(__name__)
+
+_LOOK = 5.0  # seconds between two looks at the certificate
 
 
 class HttpServer:
     """One listening address."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int, grace: float) -> None:
+    def __init__(self, app: ASGIApp, host: str, port: int, grace: float, tls: Tls | None = None) -> None:
         """`grace`: seconds that running requests get to end."""
         self._address = (host, port)
-        seconds = max(1, round(grace))
-        self._server = _Server(
-            uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=seconds)
+        self._tls = tls
+        self._config = uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=max(1, round(grace)),
+            ssl_certfile=tls.certificate if tls else None,
+            ssl_keyfile=tls.key if tls else None,
         )
+        self._server = _Server(self._config)
+        self._renewing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Listen. Raises FailedPrecondition when the address cannot be had."""
+        """Listen. Raises FailedPrecondition when the address cannot be had, or the files of TLS do not serve."""
+        if self._tls is not None:
+            self._tls.check()
+            self._renewing = asyncio.create_task(self._renew(self._tls))
         try:
             listening = socket.create_server(self._address)
         except OSError as error:
@@ -37,7 +54,23 @@ class HttpServer:
     async def stop(self) -> None:
         """Let running requests end, then close."""
         self._server.should_exit = True
+        if self._renewing is not None:
+            self._renewing.cancel()
         await asyncio.gather(self._serving, return_exceptions=True)
+
+    async def _renew(self, tls: Tls) -> None:
+        """Show a new certificate to new connections once its files are there."""
+        seen = tls.stamp()
+        while True:
+            await asyncio.sleep(_LOOK)
+            try:
+                now = tls.stamp()
+                if now != seen and self._config.ssl is not None:
+                    tls.check()
+                    self._config.ssl.load_cert_chain(tls.certificate, tls.key, password="")
+                    seen = now
+            except (OSError, FailedPrecondition) as error:
+                log.warning("the new certificate is not taken up yet", error=str(error))
 
 
 class _Server(uvicorn.Server):

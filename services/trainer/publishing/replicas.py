@@ -13,6 +13,7 @@ from typing import Any
 
 from langptune.errors import DeadlineExceeded, FailedPrecondition, Unavailable
 from langptune.rpc import Channel, open_channel
+from langptune.rpc.tls import peer_tls
 from langptune.v1 import decoder_pb2, decoder_pb2_grpc, encoder_pb2, encoder_pb2_grpc
 from langptune.weights import ANY_TEXT, Golden, Kind
 from services.trainer.settings import TrainerSettings
@@ -130,7 +131,13 @@ class Replicas:
     def _replica(self, kind: Kind, address: str) -> Replica:
         if (kind, address) not in self._known:
             settings = self._settings
-            channel = open_channel(address, timeout=settings.call_timeout, max_message_bytes=settings.max_message_bytes)
+            channel = open_channel(
+                address,
+                timeout=settings.call_timeout,
+                max_message_bytes=settings.max_message_bytes,
+                tls=peer_tls(settings),
+                server_name=_host(self._targets[kind]),  # certificates name the service, not a replica's address
+            )
             self._known[kind, address] = Replica(kind, address, channel, settings.load_timeout)
         return self._known[kind, address]
 
@@ -140,10 +147,15 @@ async def addresses(target: str) -> list[str]:
     scheme, separator, rest = target.partition(":")
     if separator and scheme in ("ipv4", "ipv6"):
         return sorted(address for address in rest.split(",") if address)
-    host, _, port = target.removeprefix("dns:").lstrip("/").rpartition(":")
+    _, _, port = target.rpartition(":")
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().getaddrinfo(_host(target), int(port), type=socket.SOCK_STREAM)
     except OSError as error:
         raise Unavailable(f"the address {target} cannot be resolved: {error.strerror or error}", reason="NAME_UNKNOWN") from error
     narrow = sorted({f"{info[4][0]}:{port}" for info in found if info[0] == socket.AF_INET})
     return narrow or sorted({f"[{info[4][0]}]:{port}" for info in found})
+
+
+def _host(target: str) -> str:
+    """The name in `target`; "" where it lists addresses of several machines."""
+    return "" if target.startswith(("ipv4:", "ipv6:")) else target.removeprefix("dns:").lstrip("/").rpartition(":")[0].strip("[]")
