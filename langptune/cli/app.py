@@ -7,13 +7,14 @@ from importlib.util import find_spec
 
 import typer
 
+from langptune.cli.account import app as account
 from langptune.cli.evaluation import evaluate
 from langptune.cli.importing import app as importing
 from langptune.cli.profile import app as profile
 from langptune.cli.recommend import recommend
 from langptune.cli.releases import app as releases
 from langptune.cli.system import demo, up
-from langptune.cli.token import token
+from langptune.cli.token import keys, token
 from langptune.cli.training import app as training
 from langptune.data.command import app as data
 
@@ -30,6 +31,8 @@ app.add_typer(importing, name="import")
 app.add_typer(profile, name="profile")
 app.command()(recommend)
 app.command()(token)
+app.command()(keys)
+app.add_typer(account, name="account")
 app.add_typer(training, name="train")
 app.add_typer(releases, name="releases")
 app.command()(evaluate)

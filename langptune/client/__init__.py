@@ -21,6 +21,7 @@ from langptune.client.releases import (
 from langptune.client.sdk import LangPTune
 from langptune.client.values import (
     CandidateMade,
+    DeletedUserData,
     DiffKind,
     DiffPart,
     GuardFired,
@@ -58,6 +59,7 @@ from langptune.rpc.tls import Tls
 
 __all__ = [
     "CandidateMade",
+    "DeletedUserData",
     "DiffKind",
     "DiffPart",
     "Gate",

@@ -13,10 +13,13 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, I
 from types import TracebackType
 from typing import Any, Self
 
+from google.protobuf.json_format import MessageToDict
+
 from langptune.client import convert, releases
 from langptune.client.chunks import Progress, interaction_requests, item_requests
 from langptune.client.releases import Gate, Pruned, Publish, Published, ReleaseMove, Verified
 from langptune.client.values import (
+    DeletedUserData,
     DiffPart,
     ImportedInteractions,
     ImportedItems,
@@ -38,7 +41,7 @@ from langptune.domain import Interaction, Item
 from langptune.errors import Unavailable
 from langptune.rpc import open_channel
 from langptune.rpc.tls import Tls
-from langptune.v1 import gateway_pb2, gateway_pb2_grpc, trainer_pb2, trainer_pb2_grpc
+from langptune.v1 import account_pb2, account_pb2_grpc, gateway_pb2, gateway_pb2_grpc, trainer_pb2, trainer_pb2_grpc
 
 IMPORT_TIMEOUT = 3_600.0  # seconds
 REFRESH_TIMEOUT = 300.0  # seconds; a language model writes
@@ -94,6 +97,7 @@ class LangPTune:
         self._profiles = gateway_pb2_grpc.ProfileServiceStub(channel)
         self._interactions = gateway_pb2_grpc.InteractionServiceStub(channel)
         self._catalog = gateway_pb2_grpc.CatalogServiceStub(channel)
+        self._accounts = account_pb2_grpc.AccountServiceStub(channel)
         self._trainer = trainer_pb2_grpc.TrainerServiceStub(channel)
         self._releases = trainer_pb2_grpc.ReleaseServiceStub(channel)
         return self
@@ -231,6 +235,20 @@ class LangPTune:
         async for response in _pages(self._interactions.ListInteractions, request):
             for entry in response.interactions:
                 yield convert.interaction(entry)
+
+    # Accounts
+
+    async def export_user_data(self, user_id: str, *, timeout: float | None = IMPORT_TIMEOUT) -> AsyncIterator[dict[str, Any]]:
+        """All that is kept of a user, record by record, each ready for JSON: {"interaction": {...}}, {"revision": {...}}, ..."""
+        request = account_pb2.ExportUserDataRequest(user_id=user_id)
+        async for response in self._accounts.ExportUserData(request, timeout=timeout):
+            yield MessageToDict(response)
+
+    async def delete_user_data(self, user_id: str, *, timeout: float | None = None) -> DeletedUserData:
+        """Forget a user: history, profile, revisions, marks, suggestion and what was queued. Idempotent; there is no way back."""
+        request = account_pb2.DeleteUserDataRequest(user_id=user_id)
+        response = await self._accounts.DeleteUserData(request, timeout=timeout)
+        return DeletedUserData(response.interactions, response.revisions)
 
     # Catalogue
 

@@ -155,6 +155,14 @@ class NewInteraction:
 
 
 @dataclass(frozen=True, slots=True)
+class DeletedUserData:
+    """What there was of a user; zeros when it was gone already."""
+
+    interactions: int
+    revisions: int
+
+
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """What became of recorded interactions."""
 

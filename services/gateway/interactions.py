@@ -58,6 +58,17 @@ if new_user and size > 0 then redis.call('INCR', KEYS[5]) end
 return {recorded, unchanged, size}
 """
 
+# KEYS: order, entries, items, popularity, users. Returns the size that the history had.
+_FORGET = """
+local size = redis.call('ZCARD', KEYS[1])
+for _, item in ipairs(redis.call('HKEYS', KEYS[3])) do
+  if tonumber(redis.call('ZINCRBY', KEYS[4], -1, item)) <= 0 then redis.call('ZREM', KEYS[4], item) end
+end
+if size > 0 then redis.call('DECR', KEYS[5]) end
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
+return size
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -103,6 +114,7 @@ class Interactions:
         self._redis = client
         self._kept = history_kept
         self._record = client.register_script(_RECORD)
+        self._forget = client.register_script(_FORGET)
 
     async def record(self, histories: Mapping[str, Sequence[Entry]]) -> dict[str, Outcome]:
         """Add to several users' histories; each user's entries are added whole or not at all."""
@@ -115,6 +127,10 @@ class Interactions:
                 await self._record(keys=[*_keys(user_id), _POPULARITY, _USERS], args=arguments, client=pipe)
             outcomes = await pipe.execute()
         return {user_id: Outcome(*outcome) for user_id, outcome in zip(histories, outcomes, strict=True)}
+
+    async def forget(self, user_id: str) -> int:
+        """Remove the user's history, and the user from the popularity of its items; returns how long it was."""
+        return int(await self._forget(keys=[*_keys(user_id), _POPULARITY, _USERS]))
 
     async def latest(self, user_id: str, size: int) -> list[Entry]:
         """The newest `size` entries, oldest first."""

@@ -22,6 +22,7 @@ import redis.asyncio as redis
 
 from langptune.convert import check_id, check_range, check_text
 from langptune.errors import Aborted, InvalidArgument, NotFound
+from services.gateway.erasure import erasure_key
 from services.gateway.marks import MARK, Mark, Marks, mark_field, without
 from services.gateway.paging import bad_token, from_token, to_token
 
@@ -33,19 +34,33 @@ NO_SUGGESTION = {_SUGGESTION: ""}  # beside a revision that makes it needless
 _WHITE = " \t\n\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 _LINE_ENDS = re.compile("\r\n|\r|\u2028|\u2029")
 
-# KEYS: the profile. ARGV: etag expected, revision number, the revision, its etag, revisions to keep, then fields beside it and
-# their values ("" takes the field away). Returns the etag found.
-_COMPARE_AND_SET = """
+_ERASED = "erased"  # in place of an etag
+# For the scripts below: whether the user's data was deleted (KEYS[2]) since `begun`, which is '-' for what needs no such check.
+_DELETED = """
+local function deleted(begun)
+  return begun ~= '-' and (redis.call('GET', KEYS[2]) or '') ~= begun
+end
+"""
+# KEYS: the profile, erasures. ARGV: etag expected, revision number, the revision, its etag, revisions to keep, begun, then fields
+# beside it and their values ("" takes the field away). Returns the etag found.
+_COMPARE_AND_SET = f"""{_DELETED}
+if deleted(ARGV[6]) then return '{_ERASED}' end
 local found = redis.call('HGET', KEYS[1], 'etag') or ''
 if found == ARGV[1] then
   redis.call('HSET', KEYS[1], ARGV[2], ARGV[3], 'current', ARGV[3], 'etag', ARGV[4])
   redis.call('HDEL', KEYS[1], ARGV[2] - ARGV[5])
-  for at = 6, #ARGV, 2 do
+  for at = 7, #ARGV, 2 do
     if ARGV[at + 1] == '' then redis.call('HDEL', KEYS[1], ARGV[at])
     else redis.call('HSET', KEYS[1], ARGV[at], ARGV[at + 1]) end
   end
 end
 return found
+"""
+# KEYS: as above. ARGV: begun, the suggestion.
+_SUGGEST = f"""{_DELETED}
+if deleted(ARGV[1]) then return 0 end
+redis.call('HSET', KEYS[1], '{_SUGGESTION}', ARGV[2])
+return 1
 """
 
 
@@ -110,6 +125,7 @@ class Profiles:
         self._redis = client
         self._kept = revisions_kept
         self._compare_and_set = client.register_script(_COMPARE_AND_SET)
+        self._suggest = client.register_script(_SUGGEST)
 
     async def find(self, user_id: str) -> Revision | None:
         """The current revision. Raises InvalidArgument for a bad user id."""
@@ -157,14 +173,21 @@ class Profiles:
         *,
         expected: str,
         beside: Mapping[str, str] | None = None,  # fields of the hash to set with it; "" takes one away
+        begun: str = "-",  # the user's erasures when the draft was begun; "-": they do not matter
     ) -> Revision:
-        """Store `draft` behind `current` if that is still the newest and `expected` is its etag. Raises Aborted otherwise."""
+        """Store `draft` behind `current` if that is still the newest and `expected` is its etag. Raises Aborted otherwise.
+
+        Also where the user's data was deleted since `begun`.
+        """
         found = current.etag if current else ""
         if found == expected:
             added = _next(user_id, current, draft)
             fields = [part for pair in (beside or {}).items() for part in pair]
-            arguments: list[str | int] = [expected, added.revision, json.dumps(asdict(added)), added.etag, self._kept, *fields]
-            found = (await self._compare_and_set(keys=[_key(user_id)], args=arguments)).decode()
+            stored = json.dumps(asdict(added))
+            arguments: list[str | int] = [expected, added.revision, stored, added.etag, self._kept, begun, *fields]
+            found = (await self._compare_and_set(keys=_keys(user_id), args=arguments)).decode()
+            if found == _ERASED:
+                raise _deleted_meanwhile()
             if found in (expected, added.etag):  # ours: the client may have sent the script twice
                 return added
         raise Aborted("the profile was changed meanwhile; read it again", etag=found)
@@ -177,9 +200,10 @@ class Profiles:
         fields = json.loads(stored)
         return Suggestion(**{**fields, "pins": Pins(**fields["pins"])})
 
-    async def suggest(self, user_id: str, suggestion: Suggestion) -> None:
-        """Lay a text beside the profile, in place of one that lay there."""
-        await self._redis.hset(_key(user_id), _SUGGESTION, json.dumps(asdict(suggestion)))
+    async def suggest(self, user_id: str, suggestion: Suggestion, *, begun: str = "-") -> None:
+        """Lay a text beside the profile, in place of one that lay there. Raises Aborted as `extend` does of `begun`."""
+        if not await self._suggest(keys=_keys(user_id), args=[begun, json.dumps(asdict(suggestion))]):
+            raise _deleted_meanwhile()
 
     async def accept(self, user_id: str, etag: str, merged_text: str) -> Revision:
         """The suggestion, or `merged_text` in its place, becomes the profile. Raises NotFound without one, and as `edit` does."""
@@ -226,6 +250,12 @@ class Profiles:
         draft = Draft(left, Origin.EDITED, live, own_words=current.own_words)  # the mark outlives a new text by itself
         return await self.extend(user_id, current, draft, expected=etag, beside={field: stored})
 
+    async def forget(self, user_id: str) -> int:
+        """Remove profile, revisions, suggestion and marks; returns how many revisions there were."""
+        names: Any = await self._redis.hkeys(_key(user_id))
+        await self._redis.delete(_key(user_id))
+        return sum(name.isdigit() for name in names)
+
     async def revisions(self, user_id: str, size: int, token: str) -> tuple[list[Revision], str]:
         """Up to `size` (1 to 100, 0 means 20) kept revisions, newest first, and the next page's token. Raises NotFound."""
         size = check_range("page_size", size, 1, 100, default=20)
@@ -268,6 +298,14 @@ def _load(stored: bytes | str | None) -> Revision | None:
         return None
     fields = json.loads(stored)
     return Revision(**{**fields, "origin": Origin(fields["origin"]), "pins": Pins(**fields["pins"])})
+
+
+def _deleted_meanwhile() -> Aborted:
+    return Aborted("the user's data was deleted meanwhile; nothing was stored", etag="")
+
+
+def _keys(user_id: str) -> list[str]:
+    return [_key(user_id), erasure_key(user_id)]
 
 
 def _key(user_id: str) -> str:

@@ -13,10 +13,13 @@ from langptune.rpc import Channel, open_channel
 from langptune.rpc.breaker import Breaker
 from langptune.rpc.tls import Tls, door_tls, peer_tls
 from langptune.state import open_redis
-from langptune.v1 import gateway_pb2, gateway_pb2_grpc, trainer_pb2
+from langptune.v1 import account_pb2, account_pb2_grpc, gateway_pb2, gateway_pb2_grpc, trainer_pb2
 from langptune.weights import ReleaseRegistry
+from services.gateway.account_servicer import AccountServicer
+from services.gateway.accounts import Accounts
 from services.gateway.backends import Decoder, Encoder
 from services.gateway.durability import warn_if_weak
+from services.gateway.erasure import Erasures
 from services.gateway.forwarding import forward
 from services.gateway.histories import Histories
 from services.gateway.identity.guard import Guard
@@ -40,7 +43,8 @@ log = structlog.get_logger(__name__)
 
 _OWN = gateway_pb2.DESCRIPTOR.services_by_name
 _PASSED_ON = trainer_pb2.DESCRIPTOR.services_by_name
-SERVED = (*_OWN.values(), *_PASSED_ON.values())
+_ACCOUNTS = account_pb2.DESCRIPTOR.services_by_name
+SERVED = (*_OWN.values(), *_ACCOUNTS.values(), *_PASSED_ON.values())
 
 
 class Gateway:
@@ -99,7 +103,9 @@ class Gateway:
         profiles = Profiles(self._redis, settings.revisions_kept)
         interactions = Interactions(self._redis, settings.history_kept)
         histories = Histories(interactions, decoder)
-        writer = ProfileWriter(profiles, histories, encoder, live, settings.history_sent)
+        erasures = Erasures(self._redis)
+        writer = ProfileWriter(profiles, histories, encoder, live, erasures, settings.history_sent)
+        accounts = Accounts(interactions, histories, profiles, erasures)
         recommender = Recommender(profiles, interactions, histories, decoder, live, settings.history_ranked)
         gateway_pb2_grpc.add_RecommendationServiceServicer_to_server(
             RecommendationServicer(recommender, Previewer(recommender, decoder)), server
@@ -107,6 +113,7 @@ class Gateway:
         gateway_pb2_grpc.add_ProfileServiceServicer_to_server(ProfileServicer(profiles, writer, live), server)
         gateway_pb2_grpc.add_InteractionServiceServicer_to_server(InteractionServicer(interactions, histories, decoder), server)
         gateway_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(decoder), server)
+        account_pb2_grpc.add_AccountServiceServicer_to_server(AccountServicer(accounts), server)
         trainer = self._peer(settings.trainer_address)
         for service in _PASSED_ON.values():
             forward(server, service, trainer, self._stopping)

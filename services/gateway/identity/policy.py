@@ -41,6 +41,7 @@ class Rule:
 SIGNED_IN = Rule()
 OWN = Rule(Scope.USERS, own=True)
 WRITTEN = Rule(Scope.USERS, own=True, cost=20)  # a language model writes
+EXPORT = Rule(Scope.USERS, own=True, cost=20)  # reads all there is
 TRAINING = Rule(Scope.TRAINING)
 RELEASES = Rule(Scope.RELEASES)
 
@@ -57,6 +58,7 @@ _ROWS: dict[str, dict[str, Rule]] = {
         "DiffProfileRevisions": OWN,
         "RestoreProfileRevision": OWN,
     },
+    "AccountService": {"ExportUserData": EXPORT, "DeleteUserData": OWN},
     "InteractionService": {
         "RecordInteractions": OWN,
         "ListInteractions": OWN,

@@ -43,11 +43,14 @@ async def _within(seconds: float, kind: type[LangPTuneError], call: Callable[[],
 
 async def test_without_the_encoder_only_refresh_fails_and_soon(world: World) -> None:
     first = next(iter(world.dataset.items))
-    with world.another_gateway(LANGPTUNE_ENCODER_ADDRESS=f"127.0.0.1:{free_port()}") as gateway:
+    gone = {"LANGPTUNE_ENCODER_ADDRESS": f"127.0.0.1:{free_port()}", "LANGPTUNE_BREAKER_FAILURES": "2"}
+    with world.another_gateway(**gone, LANGPTUNE_BREAKER_REST="600") as gateway:
         async with _client(gateway) as lp:
             await lp.record_interactions("u-enc", [NewInteraction(first, 5.0)])
             assert (await lp.recommend("u-enc")).basis == RankingBasis.HISTORY
-            await _within(5.0, Unavailable, lambda: lp.refresh_profile("u-enc"))
+            errors = [await _within(5.0, Unavailable, lambda: lp.refresh_profile("u-enc")) for _ in range(3)]
+            assert [error.reason for error in errors] == ["", "", "CIRCUIT_OPEN"]
+            assert '"state": "open"' in gateway.log()
             await lp.update_profile("u-enc", "Likes trains.")
             assert (await lp.recommend("u-enc")).basis == RankingBasis.PROFILE
 

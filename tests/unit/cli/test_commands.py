@@ -10,6 +10,8 @@ import jwt
 import pytest
 
 from langptune.local.process import free_port
+from services.gateway.identity.keys import KeySet
+from services.gateway.identity.tokens import TokenChecker
 from tests.support.system import Run, command_line
 
 COMMANDS = [
@@ -38,6 +40,9 @@ COMMANDS = [
     "releases prune",
     "evaluate",
     "token",
+    "keys",
+    "account export",
+    "account delete",
 ]
 
 
@@ -118,3 +123,21 @@ def test_a_token_is_made_with_the_gateways_secret(langptune: Run, monkeypatch: p
     assert langptune("token", "u1", "--scope", "everything", "--json").error()["field"] == "--scope"
     monkeypatch.setenv("LANGPTUNE_GATEWAY_JWT_SECRET", "short")
     assert langptune("token", "u1", "--json").error()["field"] == "LANGPTUNE_GATEWAY_JWT_SECRET"
+
+
+async def test_a_system_without_an_identity_provider_signs_its_own_tokens(langptune: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "keys"
+    made = langptune("keys", str(folder))
+    assert made.code == 0
+    key = folder / "signing-key.pem"
+    assert key.stat().st_mode & 0o777 == 0o600
+    scoped = ("u1", "--scope", "operator", "--key", str(key), "--json")
+    minted = langptune("token", *scoped).json()["token"]
+    keys = KeySet(str(folder / "jwks.json"))
+    await keys.load()
+    checker = TokenChecker(keys, issuer="langptune", audience="langptune", leeway=0)
+    caller = await checker.caller([("authorization", f"Bearer {minted}")])
+    assert (caller.subject, caller.scopes) == ("u1", {"operator"})
+    again = langptune("keys", str(folder))
+    assert (again.code, "File exists" in again.stderr) == (1, True)
+    assert langptune("token", "u1", "--key", str(folder / "jwks.json"), "--json").error()["field"] == "--key"
