@@ -6,6 +6,7 @@ The key is a hash, not the user's id, and lives for a day, longer than any profi
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import redis.asyncio as redis
 
@@ -27,7 +28,7 @@ class Erasures:
 
     async def count(self, user_id: str) -> str:
         """What to hand to the script that stores what is begun now: "" for none."""
-        found = await self._redis.get(erasure_key(user_id))
+        found: Any = await self._redis.get(erasure_key(user_id))
         return found.decode() if found else ""
 
 
