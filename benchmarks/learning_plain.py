@@ -27,7 +27,7 @@ from services.trainer.learning.rlso import rlso_loss, standardised, with_kl_pena
 from services.trainer.learning.trainable import choose_trainable
 from services.trainer.learning.trunk import frozen_layers, upper_part
 
-ROWS_PER_CALL, SIMILARITY_ROWS = 8, 16  # as the research code has them
+ROWS_PER_CALL = 8  # as the research code has it, of generation and of rewards
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,19 +170,24 @@ def plain_rows(groups: Sequence[RolloutGroup], shape: Shape, device: torch.devic
 
 
 def plain_quality(catalogue: Catalogue, profiles: int) -> Tensor:
-    """NDCG [profiles] as it stands among four metrics, each computed over the whole sorted catalogue.
+    """NDCG [profiles], ROWS_PER_CALL of them at a time as they were generated.
 
-    Histories and targets are rows of zeros and ones as wide as the catalogue; similarities are cosines of vectors that are
-    not taken to be of unit length, SIMILARITY_ROWS profiles at a time.
+    It is one of four metrics that are computed over the whole sorted catalogue. Histories and targets are rows of zeros and ones
+    as wide as the catalogue; similarities are cosines of vectors that are not taken to be of unit length.
     """
     items, queries = torch.from_numpy(catalogue.items), torch.from_numpy(catalogue.profiles[:profiles])
-    history, wanted = (torch.zeros(profiles, len(items)) for _ in range(2))
+    history, wanted = (torch.zeros(profiles, len(items)) for _ in range(2))  # a part of the data, as both sides have it
     history.scatter_(1, torch.tensor(catalogue.histories[:profiles]), 1.0)
-    wanted[torch.arange(profiles), torch.tensor(catalogue.targets[:profiles])] = 1.0
-    scores = torch.cat([_cosines(part, items) for part in queries.split(SIMILARITY_ROWS)]) - 1e6 * history
+    wanted.scatter_(1, torch.tensor(catalogue.targets[:profiles])[:, None], 1.0)
+    calls = zip(*(rows.split(ROWS_PER_CALL) for rows in (queries, history, wanted)), strict=True)
+    return torch.cat([_quality(items, *rows) for rows in calls])
+
+
+def _quality(items: Tensor, queries: Tensor, history: Tensor, wanted: Tensor) -> Tensor:
+    scores = _cosines(queries, items) - 1e6 * history
     order = scores.argsort(dim=1, descending=True)  # [B, N]
     counts = wanted.count_nonzero(dim=1)  # L, here 1
-    labels = wanted.nonzero()[:, 1].view(profiles, -1)  # [B, L]
+    labels = wanted.nonzero()[:, 1].view(len(queries), -1)  # [B, L]
     hits = (order[:, :, None] == labels[:, None, :]).float().sum(dim=2)  # [B, N, L] -> [B, N]
     return _metrics(hits, counts)["ndcg"]
 
