@@ -1,4 +1,4 @@
-"""Whether a service serves: `python -m langptune.rpc.probe 127.0.0.1:50051` ends with 0 if it says so, else with 1 and a sentence.
+"""Whether a service serves: `python -m langptune.rpc.probe HOST:PORT` ends with 0 if it says so, else with 1 and a sentence.
 
 For what can run a command and cannot ask gRPC health itself: a container engine's health check, an init script.
 """

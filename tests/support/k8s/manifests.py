@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
 def _built(folder: Path) -> list[Object]:
     result = subprocess.run([str(KUBECTL), "kustomize", str(folder)], capture_output=True, text=True, check=False)
     assert result.returncode == 0, f"{folder}: {result.stderr}"
-    return [each for each in yaml.safe_load_all(result.stdout) if each]
+    return [each for each in yaml.load_all(result.stdout, Loader=yaml.CSafeLoader) if each]
 
 
 def build(folder: Path) -> list[Object]:
@@ -34,16 +35,17 @@ def build(folder: Path) -> list[Object]:
 
 def combine(folder: Path, below: str, components: Sequence[str]) -> Path:
     """A kustomization in `folder` of `below` (under infra/k8s) and components by name, as a user would write it."""
-    links = {"resources": [below], "components": [f"components/{name}" for name in components]}
     copy = folder / "k8s"
     if not copy.exists():
         shutil.copytree(K8S, copy)
-    path = copy / "-".join(["combined", below.replace("/", "-"), *components])
+    path = folder / "-".join(["over", *below.split("/"), *components]).replace("/", "-")
     path.mkdir(exist_ok=True)
     content = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
-        **{kind: [f"../{name}" for name in names] for kind, names in links.items()},
+        "namespace": {"overlays/dev": "langptune-dev"}.get(below, "langptune"),
+        "resources": [f"../k8s/{below}"],
+        "components": [f"../k8s/components/{name}" for name in components],
     }
     (path / "kustomization.yaml").write_text(yaml.safe_dump(content))
     return path
@@ -104,7 +106,7 @@ def selected(objects: Sequence[Object], selector: Mapping[str, Any] | None) -> l
 
 
 def environment(objects: Sequence[Object], container: Object) -> dict[str, str]:
-    """What the container's environment will be, as the kubelet makes it; what comes from a Secret or a field is "<name>"."""
+    """What the container's environment will be, as the kubelet makes it; an operator's secret is "<its name>"."""
     variables: dict[str, str] = {}
     for source in container.get("envFrom", ()):
         if "configMapRef" in source:
@@ -112,11 +114,18 @@ def environment(objects: Sequence[Object], container: Object) -> dict[str, str]:
             for each in found:
                 variables |= each.get("data", {})
     for one in container.get("env", ()):
-        value = one.get("value", f"<{one['name']}>")
+        value = one.get("value", _from_secret(objects, one) or f"<{one['name']}>")
         for known, text in variables.items():
             value = value.replace(f"$({known})", text)
         variables[one["name"]] = value
     return variables
+
+
+def _from_secret(objects: Sequence[Object], variable: Object) -> str:
+    """The value in a Secret of these manifests; "" where it is not among them."""
+    reference = variable.get("valueFrom", {}).get("secretKeyRef", {})
+    found = [each for each in of_kind(objects, "Secret") if each["metadata"]["name"] == reference.get("name")]
+    return base64.b64decode(found[0]["data"].get(reference["key"], "")).decode() if found else ""
 
 
 def _plain(each: Object) -> str:

@@ -24,7 +24,7 @@ SETTINGS: Mapping[str, type[ServiceSettings]] = {
 }
 SPARE = 10  # seconds that a drain has left over when all goes as it should
 # Agreed upon, and not yet on main:
-_COMING = re.compile(r"LANGPTUNE_(WORKER_\w+|KUBERNETES_\w+|TRAINER_LAUNCHER|[A-Z]+_METRICS_PORT)$")
+_COMING = re.compile(r"LANGPTUNE_(WORKER_\w+|KUBERNETES_\w+|TRAINER_LAUNCHER|[A-Z]+_METRICS_PORT|\w*TLS\w+|HEALTH_PORT|OTLP\w+)$")
 _FOREIGN = re.compile(r"HF_|AWS_|QDRANT__|OTEL_|REDISCLI_AUTH|QDRANT_INIT_FILE_PATH|HOME$|MODEL_ID$|WORKER_|OMP_|SSL_CERT")
 
 
@@ -152,6 +152,21 @@ def resources(objects: Sequence[Object]) -> list[str]:
     return problems
 
 
+def redis_memory(objects: Sequence[Object]) -> list[str]:
+    """Redis stops taking writes before its pod is killed: at three quarters of the limit at most."""
+    problems = []
+    units = {"mb": 2**20, "gb": 2**30, "Mi": 2**20, "Gi": 2**30}
+    for workload in of_kind(objects, "StatefulSet"):
+        if workload["metadata"]["name"] == "redis":
+            (container,) = workload["spec"]["template"]["spec"]["containers"]
+            most, limit = (
+                int(text[:-2]) * units[text[-2:]]
+                for text in (environment(objects, container)["MAXMEMORY"], container["resources"]["limits"]["memory"])
+            )
+            problems += [] if 4 * most <= 3 * limit else [f"{label(workload)} keeps {most} bytes in {limit}"]
+    return problems
+
+
 def availability(objects: Sequence[Object]) -> list[str]:
     """A disruption budget for each, which lets a node be drained; several pods are spread; what must be one is never two."""
     problems = []
@@ -208,4 +223,4 @@ def _late_references(objects: Sequence[Object]) -> list[tuple[Object, str]]:
 
 
 PodCheck = Callable[[Sequence[Object]], list[str]]
-POD_CHECKS: Sequence[PodCheck] = (settings, probes, drains, restricted, images, resources, availability)
+POD_CHECKS: Sequence[PodCheck] = (settings, probes, drains, restricted, images, resources, redis_memory, availability)

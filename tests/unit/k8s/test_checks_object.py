@@ -213,6 +213,11 @@ SPOILED: dict[str, tuple[Check, Spoil, str]] = {
         lambda o: [each["emptyDir"].clear() for each in pod(o, "encoder")["volumes"] if "emptyDir" in each],
         "may fill the node's disk",
     ),
+    "more data than memory": (
+        pods.redis_memory,
+        lambda o: first(o, "redis", "StatefulSet")["env"][0].update(value="2gb"),
+        "StatefulSet/redis keeps",
+    ),
     "a budget that forbids to drain": (
         pods.availability,
         lambda o: named(o, "PodDisruptionBudget", "decoder")["spec"].update(maxUnavailable=0),

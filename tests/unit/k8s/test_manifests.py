@@ -9,29 +9,62 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
-from tests.support.k8s.manifests import K8S, KUBECTL, Object, build, of_kind
+from tests.support.k8s.manifests import K8S, KUBECTL, Object, build, combine, of_kind
 from tests.support.k8s.pods import POD_CHECKS, resolved
 from tests.support.k8s.references import example_secrets, namespaces, ports, references, selectors, targets
-from tests.support.k8s.schema import VERSIONS, schema
+from tests.support.k8s.schema import CUSTOM, VERSIONS, schema
 
 pytestmark = pytest.mark.skipif(KUBECTL is None, reason="kubectl is not installed: nothing else builds kustomizations")
 
-FOLDERS = (".", "overlays/dev")
+FOLDERS = (".", "overlays/dev", "overlays/production")
+ON_TOP = (  # what the READMEs say may be combined: below, and the components on it
+    ("base", "gpu-tgi"),
+    ("base", "gpu-tgi", "gpu-training"),
+    (".", "autoscaling"),
+    (".", "autoscaling", "autoscaling/queue-depth"),
+    (".", "ingress"),
+    (".", "monitoring"),
+    (".", "object-store"),
+    (".", "tls"),
+    (".", "tracing"),
+    (".", "external-qdrant"),
+    (".", "external-redis"),
+    (".", "multi-node-training"),
+    ("overlays/dev", "monitoring", "tracing"),
+    ("overlays/production", "external-redis", "external-qdrant", "monitoring", "tracing", "object-store", "multi-node-training"),
+)
 CHECKS: Sequence[Callable[[Sequence[Object]], list[str]]] = (selectors, targets, ports, references, namespaces, *POD_CHECKS)
+GOOD: dict[str, list[str]] = {check.__name__: [] for check in CHECKS}
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_what_is_named_is_there_and_fits_together(folder: str) -> None:
-    assert {check.__name__: check(build(K8S / folder)) for check in CHECKS} == {check.__name__: [] for check in CHECKS}
+    assert {check.__name__: check(build(K8S / folder)) for check in CHECKS} == GOOD
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_the_published_schemas_know_every_field(folder: str, version: str) -> None:
     assert schema(build(K8S / folder), version) == []
+
+
+@pytest.mark.parametrize("combination", ON_TOP, ids="+".join)
+def test_components_on_top(combination: tuple[str, ...], tmp_path: Path) -> None:
+    below, *components = combination
+    objects = build(combine(tmp_path, below, components))
+    assert {check.__name__: check(objects) for check in CHECKS} == GOOD
+    custom = frozenset[str]().union(*(CUSTOM.get(component, frozenset()) for component in components))
+    assert [problem for version in VERSIONS for problem in schema(objects, version, custom)] == []
+
+
+def test_every_component_has_a_readme_and_is_combined_with_something() -> None:
+    there = {path.parent.name for path in K8S.glob("components/*/kustomization.yaml")}
+    assert {path.parent.name for path in K8S.glob("components/*/README.md")} == there
+    assert {component for _, *components in ON_TOP for component in components} | {"network-policies"} >= there
 
 
 def test_the_front_door_is_the_system_of_the_card_at_its_smallest() -> None:
@@ -76,7 +109,12 @@ def test_workers_are_told_where_their_environment_is() -> None:
 def test_the_example_secrets_are_refused_as_they_are() -> None:
     """The API server decodes `data`; none of it is base64."""
     secrets = example_secrets()
-    assert {secret["metadata"]["name"] for secret in secrets} >= {"langptune-redis", "langptune-qdrant", "langptune-hub"}
+    assert {secret["metadata"]["name"] for secret in secrets} >= {
+        "langptune-redis",
+        "langptune-qdrant",
+        "langptune-hub",
+        "langptune-tokens",
+    }
     for secret in secrets:
         assert "stringData" not in secret
         for text in secret["data"].values():
@@ -93,4 +131,4 @@ def test_dev_needs_no_gpu_no_secret_and_little() -> None:
             assert set(container["resources"]["limits"]) == {"memory"}
     made = {each["metadata"]["name"].rpartition("-")[0] for each in of_kind(objects, "Secret")}
     assert made == {secret["metadata"]["name"] for secret in example_secrets() if secret["metadata"]["name"] in made}
-    assert made == {"langptune-redis", "langptune-qdrant", "langptune-hub"}
+    assert made == {"langptune-redis", "langptune-qdrant", "langptune-hub", "langptune-tokens"}
