@@ -35,6 +35,12 @@ OverLength = Literal["truncate", "drop"]
 
 _LONGEST_TOKEN = 32  # characters; no tokenizer packs more into a token, taken over a text
 
+_DISLIKE = re.compile(
+    r"\b(?:(?:do(?:es)?n[’']t|do(?:es)? not|never) (?:like|enjoy|want|care for)s?"
+    r"|(?:dislike|avoid|reject|skip|hate|loathe)[sd]?)\b",
+    re.IGNORECASE,
+)
+
 # A line, or a part of one up to a full stop and the like with white space and no small letter behind it.
 _SENTENCE = re.compile(r"\S.*?(?:[.!?…]+[\"'”’)\]]*(?=\s+[^a-z\s]|\s*$)|$)", re.MULTILINE)
 
@@ -68,6 +74,16 @@ def prompt_text(history: Sequence[Interaction], domain: str = DEFAULT_DOMAIN) ->
 def liking_text(phrase: str) -> str:
     """A profile of somebody who wants one thing; how a lone phrase is put to an embedder that knows profiles and items."""
     return f"They like {phrase}."
+
+
+def states_dislike(sentence: str) -> bool:
+    """Whether a sentence of a profile says what the user does not want, by the usual English verbs."""
+    return _DISLIKE.search(sentence) is not None
+
+
+def affirmed(sentence: str) -> str:
+    """The sentence with likes in place of dislikes: what it is about, for an embedder."""
+    return _DISLIKE.sub("likes", sentence)
 
 
 def sentences(text: str) -> list[str]:

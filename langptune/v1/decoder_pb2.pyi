@@ -421,6 +421,146 @@ class RankResponse(_message.Message):
 Global___RankResponse: _TypeAlias = RankResponse  # noqa: Y015
 
 @_typing.final
+class SelectItemsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_IDS_FIELD_NUMBER: _builtins.int
+    DECODER_VERSION_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    AVOID_FIELD_NUMBER: _builtins.int
+    decoder_version: _builtins.str
+    """Weights version that tells what is near to an avoided phrase. Empty: a phrase counts only where it names a category."""
+    @_builtins.property
+    def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 to 1,000 ids; unknown ones are left out."""
+
+    @_builtins.property
+    def filter(self) -> _common_pb2.ItemFilter: ...
+    @_builtins.property
+    def avoid(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in Rank; an item that would lose score there is left out here."""
+
+    def __init__(
+        self,
+        *,
+        item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        decoder_version: _builtins.str = ...,
+        filter: _common_pb2.ItemFilter | None = ...,
+        avoid: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["avoid", b"avoid", "decoder_version", b"decoder_version", "filter", b"filter", "item_ids", b"item_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SelectItemsRequest: _TypeAlias = SelectItemsRequest  # noqa: Y015
+
+@_typing.final
+class SelectItemsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """In the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        item_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_ids", b"item_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SelectItemsResponse: _TypeAlias = SelectItemsResponse  # noqa: Y015
+
+@_typing.final
+class CompareHistoryRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXTS_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
+    DECODER_VERSION_FIELD_NUMBER: _builtins.int
+    decoder_version: _builtins.str
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 to 64 texts."""
+
+    @_builtins.property
+    def history(self) -> _common_pb2.History:
+        """1 to 1,000 interactions, items whole; in any order."""
+
+    def __init__(
+        self,
+        *,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        history: _common_pb2.History | None = ...,
+        decoder_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["history", b"history"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoder_version", b"decoder_version", "history", b"history", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareHistoryRequest: _TypeAlias = CompareHistoryRequest  # noqa: Y015
+
+@_typing.final
+class CompareHistoryResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXTS_FIELD_NUMBER: _builtins.int
+    DECODER_VERSION_FIELD_NUMBER: _builtins.int
+    decoder_version: _builtins.str
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedCompositeFieldContainer[Global___TextNearness]:
+        """One per text, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        texts: _abc.Iterable[Global___TextNearness] | None = ...,
+        decoder_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoder_version", b"decoder_version", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareHistoryResponse: _TypeAlias = CompareHistoryResponse  # noqa: Y015
+
+@_typing.final
+class TextNearness(_message.Message):
+    """How near one text is to each interaction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCORES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """One per interaction, in the order of the request: standard deviations that its similarity to the text stands above the mean
+        similarity of the catalogue's items to the text. So it means the same under every embedder; 0 is an item drawn at random.
+        """
+
+    def __init__(
+        self,
+        *,
+        scores: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["scores", b"scores"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TextNearness: _TypeAlias = TextNearness  # noqa: Y015
+
+@_typing.final
 class ExplainRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -560,6 +700,7 @@ class TargetQuery(_message.Message):
     TARGET_ITEM_IDS_FIELD_NUMBER: _builtins.int
     EXCLUDE_ITEM_IDS_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
+    AVOID_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """The text to rank by; may be empty (a rollout without words ranks by the embedder's vector of the empty text)."""
     @_builtins.property
@@ -574,6 +715,10 @@ class TargetQuery(_message.Message):
     def history(self) -> _common_pb2.History:
         """The history to rank by, alone or with `text`, as in Rank."""
 
+    @_builtins.property
+    def avoid(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in Rank: items of a category that a phrase names are not ranked (as a target INVALID_ARGUMENT), others lose score."""
+
     def __init__(
         self,
         *,
@@ -581,10 +726,11 @@ class TargetQuery(_message.Message):
         target_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         exclude_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         history: _common_pb2.History | None = ...,
+        avoid: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["history", b"history"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclude_item_ids", b"exclude_item_ids", "history", b"history", "target_item_ids", b"target_item_ids", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["avoid", b"avoid", "exclude_item_ids", b"exclude_item_ids", "history", b"history", "target_item_ids", b"target_item_ids", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

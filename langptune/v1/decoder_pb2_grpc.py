@@ -69,6 +69,16 @@ class DecoderServiceStub:
                 request_serializer=langptune_dot_v1_dot_decoder__pb2.RankRequest.SerializeToString,
                 response_deserializer=langptune_dot_v1_dot_decoder__pb2.RankResponse.FromString,
                 _registered_method=True)
+        self.SelectItems = channel.unary_unary(
+                '/langptune.v1.DecoderService/SelectItems',
+                request_serializer=langptune_dot_v1_dot_decoder__pb2.SelectItemsRequest.SerializeToString,
+                response_deserializer=langptune_dot_v1_dot_decoder__pb2.SelectItemsResponse.FromString,
+                _registered_method=True)
+        self.CompareHistory = channel.unary_unary(
+                '/langptune.v1.DecoderService/CompareHistory',
+                request_serializer=langptune_dot_v1_dot_decoder__pb2.CompareHistoryRequest.SerializeToString,
+                response_deserializer=langptune_dot_v1_dot_decoder__pb2.CompareHistoryResponse.FromString,
+                _registered_method=True)
         self.Explain = channel.unary_unary(
                 '/langptune.v1.DecoderService/Explain',
                 request_serializer=langptune_dot_v1_dot_decoder__pb2.ExplainRequest.SerializeToString,
@@ -150,6 +160,21 @@ class DecoderServiceServicer:
     def Rank(self, request, context):
         """The best items for a profile, a history, or both. NOT_FOUND for an unknown version; FAILED_PRECONDITION while the catalogue is
         empty.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SelectItems(self, request, context):
+        """Of items that something else has put in order (popularity), those that may be recommended. NOT_FOUND for an unknown version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompareHistory(self, request, context):
+        """How near texts are to the single interactions of a history: what the sentences of a profile rest on. It is what they are about
+        that counts, not whether it is liked. NOT_FOUND for an unknown version; FAILED_PRECONDITION while the catalogue is empty.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -238,6 +263,16 @@ def add_DecoderServiceServicer_to_server(servicer, server):
                     servicer.Rank,
                     request_deserializer=langptune_dot_v1_dot_decoder__pb2.RankRequest.FromString,
                     response_serializer=langptune_dot_v1_dot_decoder__pb2.RankResponse.SerializeToString,
+            ),
+            'SelectItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.SelectItems,
+                    request_deserializer=langptune_dot_v1_dot_decoder__pb2.SelectItemsRequest.FromString,
+                    response_serializer=langptune_dot_v1_dot_decoder__pb2.SelectItemsResponse.SerializeToString,
+            ),
+            'CompareHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompareHistory,
+                    request_deserializer=langptune_dot_v1_dot_decoder__pb2.CompareHistoryRequest.FromString,
+                    response_serializer=langptune_dot_v1_dot_decoder__pb2.CompareHistoryResponse.SerializeToString,
             ),
             'Explain': grpc.unary_unary_rpc_method_handler(
                     servicer.Explain,
@@ -459,6 +494,60 @@ class DecoderService:
             '/langptune.v1.DecoderService/Rank',
             langptune_dot_v1_dot_decoder__pb2.RankRequest.SerializeToString,
             langptune_dot_v1_dot_decoder__pb2.RankResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SelectItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/langptune.v1.DecoderService/SelectItems',
+            langptune_dot_v1_dot_decoder__pb2.SelectItemsRequest.SerializeToString,
+            langptune_dot_v1_dot_decoder__pb2.SelectItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/langptune.v1.DecoderService/CompareHistory',
+            langptune_dot_v1_dot_decoder__pb2.CompareHistoryRequest.SerializeToString,
+            langptune_dot_v1_dot_decoder__pb2.CompareHistoryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,12 @@ class DecoderServiceStub:
     """The best items for a profile, a history, or both. NOT_FOUND for an unknown version; FAILED_PRECONDITION while the catalogue is
     empty.
     """
+    SelectItems: _grpc.UnaryUnaryMultiCallable[_decoder_pb2.SelectItemsRequest, _decoder_pb2.SelectItemsResponse]
+    """Of items that something else has put in order (popularity), those that may be recommended. NOT_FOUND for an unknown version."""
+    CompareHistory: _grpc.UnaryUnaryMultiCallable[_decoder_pb2.CompareHistoryRequest, _decoder_pb2.CompareHistoryResponse]
+    """How near texts are to the single interactions of a history: what the sentences of a profile rest on. It is what they are about
+    that counts, not whether it is liked. NOT_FOUND for an unknown version; FAILED_PRECONDITION while the catalogue is empty.
+    """
     Explain: _grpc.UnaryUnaryMultiCallable[_decoder_pb2.ExplainRequest, _decoder_pb2.ExplainResponse]
     """Why an item: what each sentence of a profile does for its place. NOT_FOUND for an unknown version or item."""
     RankTargets: _grpc.UnaryUnaryMultiCallable[_decoder_pb2.RankTargetsRequest, _decoder_pb2.RankTargetsResponse]
@@ -91,6 +97,12 @@ class DecoderServiceAsyncStub(DecoderServiceStub):
     Rank: _aio.UnaryUnaryMultiCallable[_decoder_pb2.RankRequest, _decoder_pb2.RankResponse]  # type: ignore[assignment]
     """The best items for a profile, a history, or both. NOT_FOUND for an unknown version; FAILED_PRECONDITION while the catalogue is
     empty.
+    """
+    SelectItems: _aio.UnaryUnaryMultiCallable[_decoder_pb2.SelectItemsRequest, _decoder_pb2.SelectItemsResponse]  # type: ignore[assignment]
+    """Of items that something else has put in order (popularity), those that may be recommended. NOT_FOUND for an unknown version."""
+    CompareHistory: _aio.UnaryUnaryMultiCallable[_decoder_pb2.CompareHistoryRequest, _decoder_pb2.CompareHistoryResponse]  # type: ignore[assignment]
+    """How near texts are to the single interactions of a history: what the sentences of a profile rest on. It is what they are about
+    that counts, not whether it is liked. NOT_FOUND for an unknown version; FAILED_PRECONDITION while the catalogue is empty.
     """
     Explain: _aio.UnaryUnaryMultiCallable[_decoder_pb2.ExplainRequest, _decoder_pb2.ExplainResponse]  # type: ignore[assignment]
     """Why an item: what each sentence of a profile does for its place. NOT_FOUND for an unknown version or item."""
@@ -171,6 +183,24 @@ class DecoderServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_decoder_pb2.RankResponse, _abc.Awaitable[_decoder_pb2.RankResponse]]:
         """The best items for a profile, a history, or both. NOT_FOUND for an unknown version; FAILED_PRECONDITION while the catalogue is
         empty.
+        """
+
+    @_abc_1.abstractmethod
+    def SelectItems(
+        self,
+        request: _decoder_pb2.SelectItemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_decoder_pb2.SelectItemsResponse, _abc.Awaitable[_decoder_pb2.SelectItemsResponse]]:
+        """Of items that something else has put in order (popularity), those that may be recommended. NOT_FOUND for an unknown version."""
+
+    @_abc_1.abstractmethod
+    def CompareHistory(
+        self,
+        request: _decoder_pb2.CompareHistoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_decoder_pb2.CompareHistoryResponse, _abc.Awaitable[_decoder_pb2.CompareHistoryResponse]]:
+        """How near texts are to the single interactions of a history: what the sentences of a profile rest on. It is what they are about
+        that counts, not whether it is liked. NOT_FOUND for an unknown version; FAILED_PRECONDITION while the catalogue is empty.
         """
 
     @_abc_1.abstractmethod

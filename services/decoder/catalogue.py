@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from langptune.domain import Item
 from services.decoder.documents import indexed_revision
-from services.decoder.index import Collection, Entry
+from services.decoder.index import Collection, Entry, ItemFilter
 
 
 class Catalogue:
@@ -56,6 +56,10 @@ class Catalogue:
     async def get(self, item_ids: Sequence[str]) -> list[Item]:
         """The known ones, in the order asked for."""
         return await self._collection.get(item_ids)
+
+    async def matching(self, where: ItemFilter) -> list[str]:
+        """Ids of the items that `where` passes."""
+        return await self._collection.matching(where)
 
     async def page(self, after: str, size: int) -> tuple[list[Item], bool]:
         """Up to `size` items in the order of their ids, past the id `after`; and whether there are more."""

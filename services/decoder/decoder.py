@@ -13,12 +13,15 @@ from langptune.domain import Interaction
 from langptune.errors import FailedPrecondition, InvalidArgument
 from langptune.ranking import RankingQuality, ranking_quality
 from services.decoder.catalogue import Catalogue
+from services.decoder.evidence import nearness
 from services.decoder.explain import Explanations, explain
 from services.decoder.index import EVERYTHING, ItemFilter
 from services.decoder.items import ItemStore
 from services.decoder.matrix import Matrix, TargetSet
 from services.decoder.queries import QueryEmbedder
 from services.decoder.ranking import Ranking, RankQuery, embed_query, rank
+from services.decoder.resident import ResidentVersion
+from services.decoder.unwanted import Unwanted, without_categories
 from services.decoder.versions import VersionPool
 from services.decoder.worker import Embedded
 
@@ -31,6 +34,7 @@ class Query:
     target_item_ids: Sequence[str]
     exclude_item_ids: Sequence[str] = ()
     history: Sequence[Interaction] = ()
+    avoid: Sequence[str] = ()  # as in RankQuery
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +84,36 @@ class Decoder:
         async with self.versions.use(version) as found:
             matrix = found.matrix
             ranked = matrix.mask(await found.index.matching(where)) if where else None
+            size = len(matrix) if ranked is None else int(ranked.sum())
+            if any(query.avoid for query in queries):
+                return [await _avoiding(found, where, query, at, cutoff) for at, query in enumerate(queries)], size
             wanted = [_targets(matrix, ranked, query, at) for at, query in enumerate(queries)]
             embedded = await _embed_all(found.queries, queries)
-            size = len(matrix) if ranked is None else int(ranked.sum())
             return await asyncio.to_thread(_ranks, matrix, ranked, wanted, embedded, cutoff), size
+
+    async def select(
+        self, item_ids: Sequence[str], version: str, where: ItemFilter = EVERYTHING, avoid: Sequence[str] = ()
+    ) -> list[str]:
+        """Those of `item_ids` that `where` passes and that are not like what is avoided.
+
+        Without `version` only the categories that a phrase names are known.
+        """
+        where = without_categories(where, avoid)
+        known = [item_id for item_id in item_ids if item_id in self.catalogue]
+        if where and known:
+            passed = set(await self.catalogue.matching(where))
+            known = [item_id for item_id in known if item_id in passed]
+        if not version or not avoid or not known:
+            return known
+        async with self.versions.use(version) as found:
+            lost = (await Unwanted.of(avoid, found.matrix, found.queries)).penalties(known)
+        return [item_id for item_id, less in zip(known, lost, strict=True) if less == 0]
+
+    async def nearness(self, version: str, texts: Sequence[str], history: Sequence[Interaction]) -> NDArray[np.float32]:
+        """How near each text is to each interaction [texts, interactions], in standard deviations. Raises as `rank`."""
+        self._require_items()
+        async with self.versions.use(version) as found:
+            return await nearness(texts, history, found.matrix, found.queries)
 
     async def close(self) -> None:
         """Finish what is being stored, then close everything."""
@@ -104,6 +134,17 @@ async def _embed_all(queries: QueryEmbedder, asked: Sequence[Query]) -> list[Emb
     if not any(query.history for query in asked):
         return await queries.many([query.text for query in asked])
     return list(await asyncio.gather(*(embed_query(queries, query.text, query.history) for query in asked)))
+
+
+async def _avoiding(found: ResidentVersion, where: ItemFilter, query: Query, at: int, cutoff: int | None) -> TargetRanks:
+    """One query with phrases to avoid."""
+    matrix, narrowed = found.matrix, without_categories(where, query.avoid)
+    ranked = matrix.mask(await found.index.matching(narrowed)) if narrowed else None
+    wanted = _targets(matrix, ranked, query, at)
+    embedded = await embed_query(found.queries, query.text, query.history)
+    unwanted = await Unwanted.of(query.avoid, matrix, found.queries)
+    ranks = await asyncio.to_thread(unwanted.ranks, embedded.vector, wanted, ranked)
+    return TargetRanks(ranks, ranking_quality(ranks, cutoff), embedded.coverage)
 
 
 def _targets(matrix: Matrix, ranked: NDArray[np.bool_] | None, query: Query, at: int) -> TargetSet:

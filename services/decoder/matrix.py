@@ -114,7 +114,7 @@ class Matrix:
         targets = [self._similarities(sets.targets, query) for sets, query in zip(wanted, queries, strict=True)]
         hidden = [np.sort(np.array(sets.excluded, dtype=np.int64)) for sets in wanted]
         ranks = [[1] * len(sets.targets) for sets in wanted]
-        for start, block in self._slabs():
+        for start, block in self.slabs():
             end = start + len(block)
             similarities = queries @ block.T  # [queries, items of the slab]
             slack = _reach(block, queries)
@@ -130,7 +130,7 @@ class Matrix:
     def _similarities(self, positions: Sequence[int], query: NDArray[np.float32]) -> NDArray[np.float64]:
         return _exact(self.rows(positions), query)
 
-    def _slabs(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    def slabs(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """The matrix in order, as float32, in runs of at most `_BLOCK` numbers; each with the position of its first row."""
         for block, first in zip(self._blocks, self._starts, strict=False):
             step = max(1, _BLOCK // max(1, block.shape[1]))

@@ -76,6 +76,11 @@ class QueryEmbedder:
         self._remember(key, embedded)
         return embedded
 
+    async def interactions(self, history: Sequence[Interaction]) -> list[Embedded]:
+        """The vectors of single interactions, each written out by itself as items are; none is kept."""
+        fitted = await asyncio.gather(*(self._worker.fit([entry]) for entry in history))
+        return await self._worker.embed([each.text for each in fitted])
+
     def _wait_for(self, text: str) -> asyncio.Future[Embedded]:
         future = self._waiting.setdefault(text, asyncio.get_running_loop().create_future())
         if self._draining is None:

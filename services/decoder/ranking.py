@@ -1,36 +1,27 @@
 """The ranking for a person: a vector from profile and history, what is unwanted pushed down, variety if asked for, by pages.
 
-Embeddings do not understand negation: "no horror" is near to horror. So what to avoid never enters the query. Its phrase is
-embedded as a wish, and an item that fulfils the wish more than most of the catalogue loses score; an item whose category the
-phrase names is filtered out. All of it is exact with respect to what the index answers, page by page.
+What to avoid never enters the query (services/decoder/unwanted.py). All of it is exact with respect to what the index answers,
+page by page.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from langptune.domain import Interaction
-from langptune.text import liking_text
-from services.decoder.index import EVERYTHING, AnyOf, Collection, Hit, ItemFilter, Search
+from services.decoder.index import EVERYTHING, Collection, Hit, ItemFilter, Search
 from services.decoder.matrix import Matrix
 from services.decoder.queries import QueryEmbedder
+from services.decoder.unwanted import Unwanted, rows, without_categories
 from services.decoder.worker import Embedded
 
-PENALTY = 2.0  # score lost per similarity to an avoided phrase beyond the threshold
-THRESHOLD = 0.5  # standard deviations above the catalogue's mean similarity to the phrase: what is nearer is meant by it
 DIVERSE = 200  # best items that diversity puts in another order; the rest follow as they are
-_SAMPLE = 4_096  # items that the mean and deviation are taken from
 _POOL = 500  # items that are looked through for what is left after the penalty; four times as many when they are not enough
 _MAX_POOL = 20_000
 _GRAPH_PLACES = 500  # fewer than a graph search looks at (graph_reach), so its pages are of one search; beyond, a full scan
-_NEGATION = re.compile(r"^(?:no(?: more)?|not|never|without|avoid|nothing with)\s+", re.IGNORECASE)
-
-FloatArray = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,45 +75,12 @@ async def rank(query: RankQuery, embedded: Embedded, index: Collection, matrix: 
         exact = query.offset + query.k >= _GRAPH_PLACES
         hits = await index.search(Search(embedded.vector, query.k + 1, query.offset, where, exclude, exact))
         return Ranking(hits[: query.k], embedded.coverage, len(hits) > query.k)
-    wishes = await queries.many([liking_text(_NEGATION.sub("", phrase)) for phrase in query.avoid])
-    unwanted = Unwanted(matrix, [wish.vector for wish in wishes])
+    unwanted = await Unwanted.of(query.avoid, matrix, queries)
     end = query.offset + query.k
     ordered = await _less_unwanted(index, Search(embedded.vector, 0, 0, where, exclude), unwanted, max(end + 1, DIVERSE))
     if query.diversity:
         ordered = diversify(ordered[:DIVERSE], matrix, query.diversity) + ordered[DIVERSE:]
     return Ranking(ordered[query.offset : end], embedded.coverage, len(ordered) > end)
-
-
-def without_categories(where: ItemFilter, avoid: Sequence[str]) -> ItemFilter:
-    """`where`, less the items of a category that a phrase names: in its own words, in any usual case, singular or plural."""
-    names = {
-        name
-        for phrase in (_NEGATION.sub("", phrase).strip() for phrase in avoid)
-        for number in (phrase, phrase.removesuffix("s"), f"{phrase}s")
-        for name in (number, number.lower(), number.title(), number.capitalize(), number.upper())
-    }
-    return ItemFilter(where.all, (*where.none, AnyOf("categories", tuple(sorted(names))))) if names else where
-
-
-class Unwanted:
-    """What items lose for being like avoided phrases. Scale-free: nearness is measured against the catalogue's own spread."""
-
-    def __init__(self, matrix: Matrix, phrases: Sequence[FloatArray]) -> None:
-        self._matrix = matrix
-        self._phrases = np.array(phrases, dtype=np.float32)  # [phrases, dimensions]
-        if not phrases:
-            return
-        sample = matrix.rows(range(0, len(matrix), max(1, len(matrix) // _SAMPLE)))
-        near = sample @ self._phrases.T  # [sample, phrases]
-        self._from = near.mean(axis=0) + THRESHOLD * near.std(axis=0)
-
-    def penalties(self, item_ids: Sequence[str]) -> FloatArray:
-        """[items], 0 or more; of several phrases the greatest counts."""
-        if not len(self._phrases) or not item_ids:
-            return np.zeros(len(item_ids), dtype=np.float32)
-        beyond = rows(self._matrix, item_ids) @ self._phrases.T - self._from
-        lost: FloatArray = PENALTY * np.maximum(beyond, 0.0).max(axis=1)
-        return lost
 
 
 async def _less_unwanted(index: Collection, search: Search, unwanted: Unwanted, needed: int) -> list[Hit]:
@@ -156,11 +114,3 @@ def diversify(hits: Sequence[Hit], matrix: Matrix, diversity: float) -> list[Hit
         nearest = np.maximum(nearest, vectors @ vectors[order[-1]])
         order.append(int(np.where(left, relevance - diversity * nearest, -np.inf).argmax()))
     return [hits[at] for at in order]
-
-
-def rows(matrix: Matrix, item_ids: Sequence[str]) -> FloatArray:
-    """Vectors [items, dimensions] in float32; zeros for an item that came between index and matrix."""
-    positions = [matrix.position(item_id) for item_id in item_ids]
-    found = matrix.rows([at or 0 for at in positions])
-    found[[at is None for at in positions]] = 0.0
-    return found

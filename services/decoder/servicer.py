@@ -5,6 +5,8 @@ Here are the questions; catalogue_servicer.py and version_servicer.py have the r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import grpc
 
 from langptune.convert import check_id, check_number, check_range, check_text, history_from_proto, item_to_proto
@@ -53,6 +55,26 @@ class DecoderServicer(CatalogueServicer, VersionServicer):
             next_page_token=next_token(request, query.offset + len(ranked)) if ranking.more else "",
         )
 
+    async def SelectItems(  # noqa: N802
+        self, request: decoder_pb2.SelectItemsRequest, context: grpc.aio.ServicerContext
+    ) -> decoder_pb2.SelectItemsResponse:
+        check_range("item_ids", len(request.item_ids), 1, MAX_ITEMS)
+        version = check_id("decoder_version", request.decoder_version) if request.decoder_version else ""
+        where = self._fields.filter_from_proto(request.filter)
+        chosen = await self._decoder.select(request.item_ids, version, where, _phrases("avoid", request.avoid))
+        return decoder_pb2.SelectItemsResponse(item_ids=chosen)
+
+    async def CompareHistory(  # noqa: N802
+        self, request: decoder_pb2.CompareHistoryRequest, context: grpc.aio.ServicerContext
+    ) -> decoder_pb2.CompareHistoryResponse:
+        version = check_id("decoder_version", request.decoder_version)
+        check_range("texts", len(request.texts), 1, _MAX_SENTENCES)
+        texts = [check_text(f"texts[{at}]", text, low=1) for at, text in enumerate(request.texts)]
+        scores = await self._decoder.nearness(version, texts, history_from_proto(request.history))
+        return decoder_pb2.CompareHistoryResponse(
+            texts=[decoder_pb2.TextNearness(scores=row.tolist()) for row in scores], decoder_version=version
+        )
+
     async def Explain(  # noqa: N802
         self, request: decoder_pb2.ExplainRequest, context: grpc.aio.ServicerContext
     ) -> decoder_pb2.ExplainResponse:
@@ -84,25 +106,29 @@ class DecoderServicer(CatalogueServicer, VersionServicer):
         """Raises InvalidArgument for what the comments in decoder.proto rule out."""
         has_history = bool(request.history.interactions)
         check_range("exclude_item_ids", len(request.exclude_item_ids), 0, _MAX_EXCLUDED)
-        check_range("avoid", len(request.avoid), 0, _MAX_AVOIDED)
-        for at, phrase in enumerate(request.avoid):
-            check_text(f"avoid[{at}]", phrase.strip(), low=1, high=_MAX_PHRASE)
         return RankQuery(
             text=check_text("text", request.text, low=0 if has_history else 1),
             k=check_range("k", request.k, 1, MAX_ITEMS),
             exclude=request.exclude_item_ids,
             where=self._fields.filter_from_proto(request.filter),
             history=history_from_proto(request.history) if has_history else (),
-            avoid=[phrase.strip() for phrase in request.avoid],
+            avoid=_phrases("avoid", request.avoid),
             diversity=check_number("diversity", request.diversity, 0.0, 1.0),
             offset=read_token(request),
         )
 
 
+def _phrases(field: str, phrases: Sequence[str]) -> list[str]:
+    check_range(field, len(phrases), 0, _MAX_AVOIDED)
+    return [check_text(f"{field}[{at}]", phrase.strip(), low=1, high=_MAX_PHRASE) for at, phrase in enumerate(phrases)]
+
+
 def _query(message: decoder_pb2.TargetQuery, field: str) -> Query:
     check_range(f"{field}.target_item_ids", len(message.target_item_ids), 1, _MAX_TARGETS)
     history = history_from_proto(message.history, f"{field}.history") if message.history.interactions else ()
-    return Query(check_text(f"{field}.text", message.text), message.target_item_ids, message.exclude_item_ids, history)
+    text = check_text(f"{field}.text", message.text)
+    avoid = _phrases(f"{field}.avoid", message.avoid)
+    return Query(text, message.target_item_ids, message.exclude_item_ids, history, avoid)
 
 
 def _result(found: TargetRanks) -> decoder_pb2.TargetRanks:

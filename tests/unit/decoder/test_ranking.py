@@ -10,15 +10,16 @@ from numpy.typing import NDArray
 
 from langptune.domain import Interaction, Item
 from langptune.errors import InvalidArgument, NotFound
-from langptune.text import history_text, item_text, liking_text, sentences
+from langptune.text import history_text, interaction_text, item_text, liking_text, sentences
 from langptune.v1 import common_pb2, decoder_pb2
 from services.decoder.decoder import Query
 from services.decoder.embedder import Embedder
 from services.decoder.index import AnyOf, Hit, ItemFilter
 from services.decoder.matrix import Matrix
 from services.decoder.paging import next_token, read_token
-from services.decoder.ranking import PENALTY, THRESHOLD, Ranking, RankQuery, diversify, without_categories
+from services.decoder.ranking import Ranking, RankQuery, diversify
 from services.decoder.settings import DecoderSettings
+from services.decoder.unwanted import PENALTY, THRESHOLD, without_categories
 from tests.unit.decoder.conftest import Models, OpenBench
 from tests.unit.decoder.items import random_items, random_text
 
@@ -81,6 +82,53 @@ async def test_what_is_avoided_loses_score_exactly_and_pages_agree_with_one_long
         pages = [await bench.decoder.rank(bench.versions[0], replace(query, k=70, offset=offset)) for offset in range(0, 700, 70)]
         assert [item_id for page in pages for item_id in ids(page)] == ids(whole)
         assert ids(whole) != ids(await bench.decoder.rank(bench.versions[0], RankQuery(text, 700)))
+
+        targets = [0, 7, 400, 1_499]
+        query = Query(text, [items[at].item_id for at in targets], [items[3].item_id], avoid=phrases)
+        (exact,), _ = await bench.decoder.rank_targets(bench.versions[0], [query], None)
+        assert exact.ranks == [1 + int((np.delete(scores, 3) > scores[at] + 1e-6).sum()) for at in targets]
+
+
+async def test_a_target_of_an_avoided_category_is_named(open_bench: OpenBench) -> None:
+    items = [Item("a", "space robot", categories=("Dragon",)), Item("b", "space robot"), Item("c", "moon")]
+    async with open_bench() as bench:
+        await bench.decoder.items.store(items)
+        (exact,), size = await bench.decoder.rank_targets(bench.versions[0], [Query("robot", ["b"], avoid=["dragons"])], None)
+        assert (exact.ranks, size) == ([1], 3)
+        with pytest.raises(InvalidArgument, match=r"queries\[0\].target_item_ids\[0\]"):
+            await bench.decoder.rank_targets(bench.versions[0], [Query("robot", ["a"], avoid=["dragons"])], None)
+
+
+async def test_items_are_selected_as_a_ranking_would_leave_them_out(open_bench: OpenBench) -> None:
+    """What loses no score in a ranking that avoids the phrase is selected, in the order given, and nothing else."""
+    items = [replace(item, categories=()) for item in random_items(200)]
+    wanted = ["nothing", *(item.item_id for item in items[::-3])]
+    async with open_bench() as bench:
+        decoder, version = bench.decoder, bench.versions[0]
+        await decoder.items.store(items)
+        plain, less = [
+            {hit.item.item_id: hit.score for hit in (await decoder.rank(version, RankQuery("moon", 200, avoid=avoid))).hits}
+            for avoid in ([], ["ghost train"])
+        ]
+        chosen = await decoder.select(wanted, version, avoid=["ghost train"])
+        assert chosen == [item_id for item_id in wanted[1:] if less[item_id] == pytest.approx(plain[item_id], abs=1e-6)]
+        assert 0 < len(chosen) < len(wanted) - 1
+        assert await decoder.select(wanted, "", avoid=["ghost train"]) == wanted[1:], "without a version only categories tell"
+
+
+async def test_nearness_is_told_in_deviations_of_the_catalogue(open_bench: OpenBench, embedder: Embedder) -> None:
+    """(similarity - mean) / deviation, over the similarities of all 60 items to the text; an item of the catalogue among them."""
+    items = random_items(60)
+    vectors = embedder.embed([item_text(item) for item in items])
+    texts = ["They like robots.", "love and war"]
+    sentence_vectors = embedder.embed(texts)
+    said = embedder.embed([interaction_text(entry) for entry in HISTORY])
+    async with open_bench() as bench:
+        await bench.decoder.items.store(items)
+        found = await bench.decoder.nearness(bench.versions[0], texts, HISTORY)
+    for text, row in zip(sentence_vectors, found, strict=True):
+        near = vectors @ text
+        np.testing.assert_allclose(row, (said @ text - near.mean()) / near.std(), atol=1e-3)
 
 
 async def test_a_category_that_a_phrase_names_is_filtered_out(open_bench: OpenBench) -> None:

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import pytest
+
 from langptune.domain import Interaction, Item
-from langptune.text import fit_history, fitted_text, history_text, item_text, prompt_text
+from langptune.text import affirmed, fit_history, fitted_text, history_text, item_text, prompt_text, states_dislike
 
 MARTIAN = Item(
     item_id="B018",
@@ -101,3 +103,24 @@ def test_cutting_a_long_history_counts_its_tokens_only_a_few_times() -> None:
         replace(history[fitted.dropped_entries - 1], item=replace(history[fitted.dropped_entries - 1].item, description=""))
     ]
     assert _words([*one_more, *fitted.history]) > 300
+
+
+@pytest.mark.parametrize(
+    ("sentence", "meant"),
+    [
+        ("The user dislikes horror films.", "The user likes horror films."),
+        ("They don't enjoy war.", "They likes war."),
+        ("This viewer avoids boats, and skips trains.", "This viewer likes boats, and likes trains."),
+        ("They never want clowns.", "They likes clowns."),
+    ],
+)
+def test_a_dislike_is_put_as_a_liking_of_the_same(sentence: str, meant: str) -> None:
+    """Grammar does not matter to an embedder; what the sentence is about does."""
+    assert states_dislike(sentence)
+    assert affirmed(sentence) == meant
+
+
+@pytest.mark.parametrize("sentence", ["They like boats.", "Set in a likeness of Hatesville.", "Unlikely heroes."])
+def test_other_sentences_are_left_alone(sentence: str) -> None:
+    assert not states_dislike(sentence)
+    assert affirmed(sentence) == sentence
