@@ -12,6 +12,7 @@ from langptune.cli.evaluation import evaluate
 from langptune.cli.importing import app as importing
 from langptune.cli.profile import app as profile
 from langptune.cli.recommend import recommend
+from langptune.cli.refresh_queue import app as refresh_queue
 from langptune.cli.releases import app as releases
 from langptune.cli.system import demo, up
 from langptune.cli.token import keys, token
@@ -30,6 +31,7 @@ app.add_typer(data, name="data")
 app.add_typer(importing, name="import")
 app.add_typer(profile, name="profile")
 app.command()(recommend)
+app.add_typer(refresh_queue, name="refresh-queue")
 app.command()(token)
 app.command()(keys)
 app.add_typer(account, name="account")

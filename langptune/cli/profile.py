@@ -16,6 +16,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from langptune.cli.avoid import app as avoid
+from langptune.cli.evidence import evidence
 from langptune.cli.output import DEFAULT_GATEWAY, MAX_SEED, GatewayOption, JsonOption, connect, console, messages, print_json, run
 from langptune.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from langptune.client import DiffPart, LangPTune, Preview, Profile, ProfilePage
 
 app = typer.Typer(no_args_is_help=True, help="A user's profile. Example: langptune profile get user-00007")
+app.add_typer(avoid, name="avoid")
+app.command()(evidence)
 UserArgument = Annotated[str, typer.Argument(help="User id.")]
 
 
@@ -40,6 +44,7 @@ def refresh(
     user: UserArgument,
     overwrite_edited: Annotated[bool, typer.Option(help="Replace a profile even if the user has edited it.")] = False,
     seed: Annotated[int | None, typer.Option(min=0, max=MAX_SEED, help="For a repeatable text.")] = None,
+    as_of: Annotated[datetime | None, typer.Option(help="Read nothing that happened later (UTC).")] = None,
     gateway: GatewayOption = DEFAULT_GATEWAY,
     as_json: JsonOption = False,
 ) -> None:
@@ -51,7 +56,8 @@ def refresh(
     """
 
     async def work(client: LangPTune) -> ProfilePage:
-        await client.refresh_profile(user, overwrite_edited=overwrite_edited, seed=seed)
+        moment = round(as_of.replace(tzinfo=UTC).timestamp() * 1_000) if as_of else None
+        await client.refresh_profile(user, overwrite_edited=overwrite_edited, seed=seed, as_of_ms=moment)
         return await client.get_profile_page(user)
 
     with messages.status("Writing ..."):
@@ -262,6 +268,11 @@ def _show_page(gateway: str, work: Callable[[LangPTune], Awaitable[ProfilePage]]
         console.print(Panel(Text(page.suggestion.text), title="Suggestion", subtitle=wrote))
     for sentence, mark in page.marks.items():
         console.print(Text(f"{mark.value.replace('_', ' ')}: {sentence}"))
+    if page.avoid:
+        console.print(Text(f"never: {', '.join(page.avoid)}"))
+    if page.new_interactions:
+        state = "a refresh is on its way" if page.refresh_pending else "not in the profile yet"
+        console.print(f"{page.new_interactions} new interactions; {state}.", highlight=False)
 
 
 def _print(profile: Profile) -> None:

@@ -19,13 +19,14 @@ def interaction(message: common_pb2.Interaction) -> Interaction:
     return Interaction(item_from_catalogue(message.item), message.rating, message.review, message.time.ToMilliseconds())
 
 
-def new_interaction(entry: Interaction | values.NewInteraction) -> common_pb2.Interaction:
-    """An interaction to be recorded: of its item only the id is sent."""
+def new_interaction(entry: Interaction | values.NewInteraction, *, stamped: bool = True) -> common_pb2.Interaction:
+    """An interaction to be recorded: of its item only the id is sent. One without a time is of now, by our clock if `stamped`."""
     item_id = entry.item.item_id if isinstance(entry, Interaction) else entry.item_id
-    time_ms = time.time_ns() // 1_000_000 if entry.time_ms is None else entry.time_ms
-    return common_pb2.Interaction(
-        item=common_pb2.Item(item_id=item_id), rating=entry.rating, review=entry.review, time=timestamp(time_ms)
-    )
+    message = common_pb2.Interaction(item=common_pb2.Item(item_id=item_id), rating=entry.rating, review=entry.review)
+    if entry.time_ms is not None or stamped:
+        time_ms = time.time_ns() // 1_000_000 if entry.time_ms is None else entry.time_ms
+        message.time.CopyFrom(timestamp(time_ms))
+    return message
 
 
 def recommendation(message: gateway_pb2.RecommendResponse) -> values.Recommendation:
@@ -62,7 +63,47 @@ def profile_page(message: gateway_pb2.GetProfileResponse) -> values.ProfilePage:
         for each in message.marks
     }
     suggestion = _suggestion(message.suggestion) if message.HasField("suggestion") else None
-    return values.ProfilePage(profile(message.profile), suggestion, marks)
+    return values.ProfilePage(
+        profile(message.profile),
+        suggestion,
+        marks,
+        avoid=tuple(message.avoid),
+        new_interactions=message.new_interactions,
+        refresh_pending=message.refresh_pending,
+    )
+
+
+def profile_evidence(message: gateway_pb2.ExplainProfileResponse) -> values.ProfileEvidence:
+    return values.ProfileEvidence(
+        revision=message.revision,
+        sentences=tuple(map(_sentence_evidence, message.sentences)),
+        basis=values.EvidenceBasis(_short(gateway_pb2.EvidenceBasis.Name(message.basis), "EVIDENCE_BASIS_")),
+        interactions=message.interactions,
+        missing_interactions=message.missing_interactions,
+        threshold=message.threshold,
+        versions=versions(message.versions),
+    )
+
+
+def _sentence_evidence(message: gateway_pb2.SentenceEvidence) -> values.SentenceEvidence:
+    support = tuple(values.Support(interaction(each.interaction), each.score) for each in message.support)
+    return values.SentenceEvidence(
+        message.sentence, support, message.nearest_score if message.HasField("nearest_score") else None
+    )
+
+
+def item_filter_to_proto(where: values.ItemFilter) -> common_pb2.ItemFilter:
+    return common_pb2.ItemFilter(all=map(_condition_to_proto, where.all), none=map(_condition_to_proto, where.none))
+
+
+def _condition_to_proto(condition: values.Condition) -> common_pb2.ItemCondition:
+    match condition:
+        case values.AnyOf(field, texts):
+            return common_pb2.ItemCondition(field=field, any_of=common_pb2.TextSet(values=texts))
+        case values.Between(field, low, high):
+            return common_pb2.ItemCondition(field=field, range=common_pb2.NumberRange(min=low, max=high))
+        case values.Flag(field, flag):
+            return common_pb2.ItemCondition(field=field, flag=flag)
 
 
 def _suggestion(message: gateway_pb2.ProfileSuggestion) -> values.ProfileSuggestion:

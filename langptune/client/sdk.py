@@ -19,16 +19,20 @@ from langptune.client import convert, releases
 from langptune.client.chunks import Progress, interaction_requests, item_requests
 from langptune.client.releases import Gate, Pruned, Publish, Published, ReleaseMove, Verified
 from langptune.client.values import (
+    DeadRefresh,
     DeletedUserData,
     DiffPart,
     ImportedInteractions,
     ImportedItems,
+    ItemFilter,
     NewInteraction,
     Preview,
     Profile,
+    ProfileEvidence,
     ProfilePage,
     Recommendation,
     Recorded,
+    RefreshQueueDepth,
     Release,
     SentenceMark,
     TrainingEvent,
@@ -36,12 +40,21 @@ from langptune.client.values import (
     TrainingPlan,
     TrainingSpec,
 )
-from langptune.convert import item_from_catalogue
+from langptune.convert import item_from_catalogue, timestamp
 from langptune.domain import Interaction, Item
 from langptune.errors import Unavailable
 from langptune.rpc import open_channel
 from langptune.rpc.tls import Tls
-from langptune.v1 import account_pb2, account_pb2_grpc, gateway_pb2, gateway_pb2_grpc, trainer_pb2, trainer_pb2_grpc
+from langptune.v1 import (
+    account_pb2,
+    account_pb2_grpc,
+    gateway_pb2,
+    gateway_pb2_grpc,
+    refresh_pb2,
+    refresh_pb2_grpc,
+    trainer_pb2,
+    trainer_pb2_grpc,
+)
 
 IMPORT_TIMEOUT = 3_600.0  # seconds
 REFRESH_TIMEOUT = 300.0  # seconds; a language model writes
@@ -96,6 +109,7 @@ class LangPTune:
         self._recommendations = gateway_pb2_grpc.RecommendationServiceStub(channel)
         self._profiles = gateway_pb2_grpc.ProfileServiceStub(channel)
         self._interactions = gateway_pb2_grpc.InteractionServiceStub(channel)
+        self._refreshes = refresh_pb2_grpc.RefreshQueueServiceStub(channel)
         self._catalog = gateway_pb2_grpc.CatalogServiceStub(channel)
         self._accounts = account_pb2_grpc.AccountServiceStub(channel)
         self._trainer = trainer_pb2_grpc.TrainerServiceStub(channel)
@@ -112,13 +126,27 @@ class LangPTune:
     # Recommendations
 
     async def recommend(
-        self, user_id: str, k: int = 10, *, explain: bool = False, timeout: float | None = None
+        self,
+        user_id: str,
+        k: int = 10,
+        *,
+        explain: bool = False,
+        where: ItemFilter | None = None,
+        avoid: Sequence[str] = (),
+        timeout: float | None = None,
     ) -> Recommendation:
         """The best `k` (1 to 100) items for a user, without those that the user has interacted with.
 
-        With `explain` also the sentence of the profile that speaks most for each.
+        With `explain` also the sentence of the profile that speaks most for each; with `where` only items that it passes; `avoid`
+        is added to what the user avoids always. Raises InvalidArgument for a field that cannot be filtered by.
         """
-        request = gateway_pb2.RecommendRequest(user_id=user_id, k=k, explain=explain)
+        request = gateway_pb2.RecommendRequest(
+            user_id=user_id,
+            k=k,
+            explain=explain,
+            filter=convert.item_filter_to_proto(where) if where else None,
+            avoid=avoid,
+        )
         return convert.recommendation(await self._recommendations.Recommend(request, timeout=timeout))
 
     async def preview(self, user_id: str, text: str, k: int = 10, *, timeout: float | None = None) -> Preview:
@@ -138,6 +166,26 @@ class LangPTune:
         request = gateway_pb2.GetProfileRequest(user_id=user_id)
         return convert.profile_page(await self._profiles.GetProfile(request, timeout=timeout))
 
+    async def explain_profile(self, user_id: str, revision: int = 0, *, timeout: float | None = None) -> ProfileEvidence:
+        """What each sentence of a revision (0: the current one) rests on. Raises NotFound for one that is not kept."""
+        request = gateway_pb2.ExplainProfileRequest(user_id=user_id, revision=revision)
+        return convert.profile_evidence(await self._profiles.ExplainProfile(request, timeout=timeout))
+
+    async def add_avoid_phrase(self, user_id: str, phrase: str, *, timeout: float | None = None) -> tuple[str, ...]:
+        """All that the user never wants, with `phrase` ("clowns"). Raises FailedPrecondition beyond 20 phrases."""
+        request = gateway_pb2.AddAvoidPhraseRequest(user_id=user_id, phrase=phrase)
+        return tuple((await self._profiles.AddAvoidPhrase(request, timeout=timeout)).phrases)
+
+    async def remove_avoid_phrase(self, user_id: str, phrase: str, *, timeout: float | None = None) -> tuple[str, ...]:
+        """All that the user never wants, without `phrase`."""
+        request = gateway_pb2.RemoveAvoidPhraseRequest(user_id=user_id, phrase=phrase)
+        return tuple((await self._profiles.RemoveAvoidPhrase(request, timeout=timeout)).phrases)
+
+    async def list_avoid_phrases(self, user_id: str, *, timeout: float | None = None) -> tuple[str, ...]:
+        """All that the user never wants, in alphabetical order; for users without a profile, too."""
+        request = gateway_pb2.ListAvoidPhrasesRequest(user_id=user_id)
+        return tuple((await self._profiles.ListAvoidPhrases(request, timeout=timeout)).phrases)
+
     async def update_profile(self, user_id: str, text: str, *, etag: str = "", timeout: float | None = None) -> Profile:
         """Replace the text by the user's own words; `etag` is that of the revision that was read, empty where there is none.
 
@@ -152,15 +200,17 @@ class LangPTune:
         *,
         overwrite_edited: bool = False,
         seed: int | None = None,
+        as_of_ms: int | None = None,
         timeout: float | None = REFRESH_TIMEOUT,
     ) -> Profile:
         """Have the encoder write from the user's history; returns the profile as it is now.
 
         A profile that the user has edited stays as it is unless `overwrite_edited`: what was written lies beside it as the
-        suggestion (`get_profile_page`). Raises NotFound without a history, Aborted when the profile was changed meanwhile,
-        Unavailable while the encoder is down.
+        suggestion (`get_profile_page`). With `as_of_ms` nothing that happened later is read. Raises NotFound without a history,
+        Aborted when the profile was changed meanwhile, Unavailable while the encoder is down.
         """
-        request = gateway_pb2.RefreshProfileRequest(user_id=user_id, overwrite_edited=overwrite_edited, seed=seed)
+        as_of = timestamp(as_of_ms) if as_of_ms is not None else None
+        request = gateway_pb2.RefreshProfileRequest(user_id=user_id, overwrite_edited=overwrite_edited, seed=seed, as_of=as_of)
         return convert.profile((await self._profiles.RefreshProfile(request, timeout=timeout)).profile)
 
     async def accept_profile_suggestion(
@@ -206,13 +256,22 @@ class LangPTune:
     # Interactions
 
     async def record_interactions(
-        self, user_id: str, interactions: Sequence[Interaction | NewInteraction], *, timeout: float | None = None
+        self,
+        user_id: str,
+        interactions: Sequence[Interaction | NewInteraction],
+        *,
+        request_id: str = "",
+        timeout: float | None = None,
     ) -> Recorded:
-        """Add 1 to 1,000 interactions to a user's history: all, or none. Idempotent by item and time."""
-        entries = [convert.new_interaction(entry) for entry in interactions]
-        request = gateway_pb2.RecordInteractionsRequest(user_id=user_id, interactions=entries)
+        """Add 1 to 1,000 interactions to a user's history: all, or none.
+
+        Idempotent by item and time, and by `request_id`: sent again with the same one, it has its first answer and changes
+        nothing. Raises AlreadyExists for a `request_id` that was given to other interactions.
+        """
+        entries = [convert.new_interaction(entry, stamped=not request_id) for entry in interactions]
+        request = gateway_pb2.RecordInteractionsRequest(user_id=user_id, interactions=entries, request_id=request_id)
         response = await self._interactions.RecordInteractions(request, timeout=timeout)
-        return Recorded(response.recorded, response.unchanged, response.history_size)
+        return Recorded(response.recorded, response.unchanged, response.history_size, response.refresh_pending)
 
     async def import_interactions(
         self,
@@ -249,6 +308,25 @@ class LangPTune:
         request = account_pb2.DeleteUserDataRequest(user_id=user_id)
         response = await self._accounts.DeleteUserData(request, timeout=timeout)
         return DeletedUserData(response.interactions, response.revisions)
+
+    # The refresh queue, for operators
+
+    async def get_refresh_queue(self, *, timeout: float | None = None) -> RefreshQueueDepth:
+        """How many profiles are to be written again, and for how long they have waited."""
+        found = await self._refreshes.GetRefreshQueue(refresh_pb2.GetRefreshQueueRequest(), timeout=timeout)
+        return RefreshQueueDepth(found.queued, found.running, found.delayed, found.dead, found.lag.ToMilliseconds() / 1_000)
+
+    async def list_dead_refreshes(self, *, page_size: int = 100) -> AsyncIterator[DeadRefresh]:
+        """Refreshes that were given up, the oldest first."""
+        request = refresh_pb2.ListDeadRefreshesRequest(page_size=page_size)
+        async for response in _pages(self._refreshes.ListDeadRefreshes, request):
+            for dead in response.refreshes:
+                yield DeadRefresh(dead.user_id, dead.code, dead.message, dead.attempts, dead.time.ToMilliseconds())
+
+    async def replay_dead_refreshes(self, user_ids: Sequence[str] = (), *, timeout: float | None = None) -> int:
+        """Queue dead refreshes again: of these users, or the oldest 1,000. Returns how many there were."""
+        request = refresh_pb2.ReplayDeadRefreshesRequest(user_ids=user_ids)
+        return int((await self._refreshes.ReplayDeadRefreshes(request, timeout=timeout)).replayed)
 
     # Catalogue
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from langptune.domain import Item
+from langptune.domain import Interaction, Item
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,42 @@ class Versions:
     encoder_version: str = ""
     decoder_version: str = ""
     release_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """The item has at least one of the texts in the field, letter for letter."""
+
+    field: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """The field's number lies in low..high, both included; None leaves an end open."""
+
+    field: str
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """The field is just so."""
+
+    field: str
+    value: bool
+
+
+Condition = AnyOf | Between | Flag
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFilter:
+    """Which items count: all of the one hold and none of the other. A condition does not hold for an item without the field."""
+
+    all: tuple[Condition, ...] = ()
+    none: tuple[Condition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +116,43 @@ class Profile:
     interactions: int  # that the text was written from; 0 for edited text
 
 
+class EvidenceBasis(StrEnum):
+    """Which interactions the sentences of a profile were held against."""
+
+    WRITTEN_FROM = "written_from"  # those that the text was written from
+    HISTORY = "history"  # the user's newest at the time: the text is the user's own
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """An interaction that speaks for a sentence."""
+
+    interaction: Interaction
+    score: float  # how much nearer it is to the sentence than the catalogue on average, in standard deviations
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceEvidence:
+    """What one sentence of a profile rests on."""
+
+    sentence: str
+    support: tuple[Support, ...]  # the strongest first; empty: nothing supports the sentence
+    nearest_score: float | None  # of the nearest interaction, support or not
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileEvidence:
+    """What a revision of a profile rests on."""
+
+    revision: int
+    sentences: tuple[SentenceEvidence, ...]  # in reading order
+    basis: EvidenceBasis
+    interactions: int  # that the sentences were held against
+    missing_interactions: int  # that belong to them and are not kept any more
+    threshold: float  # the score from which on an interaction is support
+    versions: Versions  # that compared
+
+
 class SentenceMark(StrEnum):
     """What a user says of a sentence."""
 
@@ -105,6 +178,9 @@ class ProfilePage:
     profile: Profile
     suggestion: ProfileSuggestion | None
     marks: Mapping[str, SentenceMark]  # by sentence
+    avoid: tuple[str, ...] = ()  # what the user never wants
+    new_interactions: int = 0  # recorded since the profile was last written from the history
+    refresh_pending: bool = False  # whether the writing of a profile waits or is under way
 
 
 class DiffKind(StrEnum):
@@ -169,6 +245,29 @@ class Recorded:
     recorded: int
     unchanged: int  # were there already
     history_size: int
+    refresh_pending: bool = False  # whether a refresh of the profile waits or is under way
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshQueueDepth:
+    """How many profiles are to be written again, and for how long they have waited."""
+
+    queued: int
+    running: int
+    delayed: int  # have failed and wait for their next attempt
+    dead: int  # were given up
+    lag: float  # seconds; age of the oldest that is queued or running
+
+
+@dataclass(frozen=True, slots=True)
+class DeadRefresh:
+    """A refresh that was given up."""
+
+    user_id: str
+    code: str  # name of the gRPC status of the last failure
+    message: str
+    attempts: int
+    time_ms: int
 
 
 @dataclass(frozen=True, slots=True)

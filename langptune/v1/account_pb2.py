@@ -26,7 +26,7 @@ from langptune.v1 import common_pb2 as langptune_dot_v1_dot_common__pb2
 from langptune.v1 import gateway_pb2 as langptune_dot_v1_dot_gateway__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1alangptune/v1/account.proto\x12\x0clangptune.v1\x1a\x19langptune/v1/common.proto\x1a\x1alangptune/v1/gateway.proto\"(\n\x15\x45xportUserDataRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"\xe4\x01\n\x16\x45xportUserDataResponse\x12\x30\n\x0binteraction\x18\x01 \x01(\x0b\x32\x19.langptune.v1.InteractionH\x00\x12)\n\x08revision\x18\x02 \x01(\x0b\x32\x15.langptune.v1.ProfileH\x00\x12\x35\n\nsuggestion\x18\x03 \x01(\x0b\x32\x1f.langptune.v1.ProfileSuggestionH\x00\x12,\n\x04mark\x18\x04 \x01(\x0b\x32\x1c.langptune.v1.MarkedSentenceH\x00\x42\x08\n\x06record\"(\n\x15\x44\x65leteUserDataRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"A\n\x16\x44\x65leteUserDataResponse\x12\x14\n\x0cinteractions\x18\x01 \x01(\x03\x12\x11\n\trevisions\x18\x02 \x01(\x03\x32\xcc\x01\n\x0e\x41\x63\x63ountService\x12]\n\x0e\x45xportUserData\x12#.langptune.v1.ExportUserDataRequest\x1a$.langptune.v1.ExportUserDataResponse0\x01\x12[\n\x0e\x44\x65leteUserData\x12#.langptune.v1.DeleteUserDataRequest\x1a$.langptune.v1.DeleteUserDataResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1alangptune/v1/account.proto\x12\x0clangptune.v1\x1a\x19langptune/v1/common.proto\x1a\x1alangptune/v1/gateway.proto\"(\n\x15\x45xportUserDataRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"\xfc\x01\n\x16\x45xportUserDataResponse\x12\x30\n\x0binteraction\x18\x01 \x01(\x0b\x32\x19.langptune.v1.InteractionH\x00\x12)\n\x08revision\x18\x02 \x01(\x0b\x32\x15.langptune.v1.ProfileH\x00\x12\x35\n\nsuggestion\x18\x03 \x01(\x0b\x32\x1f.langptune.v1.ProfileSuggestionH\x00\x12,\n\x04mark\x18\x04 \x01(\x0b\x32\x1c.langptune.v1.MarkedSentenceH\x00\x12\x16\n\x0c\x61void_phrase\x18\x05 \x01(\tH\x00\x42\x08\n\x06record\"(\n\x15\x44\x65leteUserDataRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"A\n\x16\x44\x65leteUserDataResponse\x12\x14\n\x0cinteractions\x18\x01 \x01(\x03\x12\x11\n\trevisions\x18\x02 \x01(\x03\x32\xcc\x01\n\x0e\x41\x63\x63ountService\x12]\n\x0e\x45xportUserData\x12#.langptune.v1.ExportUserDataRequest\x1a$.langptune.v1.ExportUserDataResponse0\x01\x12[\n\x0e\x44\x65leteUserData\x12#.langptune.v1.DeleteUserDataRequest\x1a$.langptune.v1.DeleteUserDataResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,11 +36,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPORTUSERDATAREQUEST']._serialized_start=99
   _globals['_EXPORTUSERDATAREQUEST']._serialized_end=139
   _globals['_EXPORTUSERDATARESPONSE']._serialized_start=142
-  _globals['_EXPORTUSERDATARESPONSE']._serialized_end=370
-  _globals['_DELETEUSERDATAREQUEST']._serialized_start=372
-  _globals['_DELETEUSERDATAREQUEST']._serialized_end=412
-  _globals['_DELETEUSERDATARESPONSE']._serialized_start=414
-  _globals['_DELETEUSERDATARESPONSE']._serialized_end=479
-  _globals['_ACCOUNTSERVICE']._serialized_start=482
-  _globals['_ACCOUNTSERVICE']._serialized_end=686
+  _globals['_EXPORTUSERDATARESPONSE']._serialized_end=394
+  _globals['_DELETEUSERDATAREQUEST']._serialized_start=396
+  _globals['_DELETEUSERDATAREQUEST']._serialized_end=436
+  _globals['_DELETEUSERDATARESPONSE']._serialized_start=438
+  _globals['_DELETEUSERDATARESPONSE']._serialized_end=503
+  _globals['_ACCOUNTSERVICE']._serialized_start=506
+  _globals['_ACCOUNTSERVICE']._serialized_end=710
 # @@protoc_insertion_point(module_scope)

@@ -47,6 +47,9 @@ class ExportUserDataResponse(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     SUGGESTION_FIELD_NUMBER: _builtins.int
     MARK_FIELD_NUMBER: _builtins.int
+    AVOID_PHRASE_FIELD_NUMBER: _builtins.int
+    avoid_phrase: _builtins.str
+    """What the user never wants."""
     @_builtins.property
     def interaction(self) -> _common_pb2.Interaction: ...
     @_builtins.property
@@ -64,12 +67,13 @@ class ExportUserDataResponse(_message.Message):
         revision: _gateway_pb2.Profile | None = ...,
         suggestion: _gateway_pb2.ProfileSuggestion | None = ...,
         mark: _gateway_pb2.MarkedSentence | None = ...,
+        avoid_phrase: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["interaction", b"interaction", "mark", b"mark", "record", b"record", "revision", b"revision", "suggestion", b"suggestion"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["avoid_phrase", b"avoid_phrase", "interaction", b"interaction", "mark", b"mark", "record", b"record", "revision", b"revision", "suggestion", b"suggestion"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["interaction", b"interaction", "mark", b"mark", "record", b"record", "revision", b"revision", "suggestion", b"suggestion"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["avoid_phrase", b"avoid_phrase", "interaction", b"interaction", "mark", b"mark", "record", b"record", "revision", b"revision", "suggestion", b"suggestion"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["interaction", "revision", "suggestion", "mark"]  # noqa: Y015
+    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["interaction", "revision", "suggestion", "mark", "avoid_phrase"]  # noqa: Y015
     _WhichOneofArgType_record: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_record) -> _WhichOneofReturnType_record | None: ...
 

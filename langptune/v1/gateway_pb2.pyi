@@ -103,6 +103,28 @@ SENTENCE_MARK_NONE: SentenceMark.ValueType  # 3
 """No mark any more."""
 Global___SentenceMark: _TypeAlias = SentenceMark  # noqa: Y015
 
+class _EvidenceBasis:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EvidenceBasisEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EvidenceBasis.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EVIDENCE_BASIS_UNSPECIFIED: _EvidenceBasis.ValueType  # 0
+    EVIDENCE_BASIS_WRITTEN_FROM: _EvidenceBasis.ValueType  # 1
+    """Those that the text was written from."""
+    EVIDENCE_BASIS_HISTORY: _EvidenceBasis.ValueType  # 2
+    """The user's newest at the time of the revision: its text is the user's own, or older than such records."""
+
+class EvidenceBasis(_EvidenceBasis, metaclass=_EvidenceBasisEnumTypeWrapper):
+    """Which interactions the sentences of a profile were held against."""
+
+EVIDENCE_BASIS_UNSPECIFIED: EvidenceBasis.ValueType  # 0
+EVIDENCE_BASIS_WRITTEN_FROM: EvidenceBasis.ValueType  # 1
+"""Those that the text was written from."""
+EVIDENCE_BASIS_HISTORY: EvidenceBasis.ValueType  # 2
+"""The user's newest at the time of the revision: its text is the user's own, or older than such records."""
+Global___EvidenceBasis: _TypeAlias = EvidenceBasis  # noqa: Y015
+
 class _DiffKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -130,21 +152,33 @@ class RecommendRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     K_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    AVOID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     k: _builtins.int
     """How many items, 1 to 100; 0 means 10."""
     explain: _builtins.bool
     """Also say which sentence of the profile speaks for each item."""
+    @_builtins.property
+    def filter(self) -> _common_pb2.ItemFilter:
+        """Which items may be recommended."""
+
+    @_builtins.property
+    def avoid(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Further phrases to avoid in this ranking alone, each of 1 to 200 characters; with the user's own at most 20."""
+
     def __init__(
         self,
         *,
         user_id: _builtins.str = ...,
         k: _builtins.int = ...,
         explain: _builtins.bool = ...,
+        filter: _common_pb2.ItemFilter | None = ...,
+        avoid: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "k", b"k", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["avoid", b"avoid", "explain", b"explain", "filter", b"filter", "k", b"k", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -401,7 +435,7 @@ class Profile(_message.Message):
     """Names this revision; to be sent with the next change."""
     origin: Global___ProfileOrigin.ValueType
     interactions: _builtins.int
-    """Interactions that the text was written from; 0 for edited text."""
+    """Interactions that the text was written from; 0 for the user's own words."""
     @_builtins.property
     def versions(self) -> _common_pb2.Versions:
         """The versions that wrote it; for edited text those that were live."""
@@ -454,6 +488,13 @@ class GetProfileResponse(_message.Message):
     PROFILE_FIELD_NUMBER: _builtins.int
     SUGGESTION_FIELD_NUMBER: _builtins.int
     MARKS_FIELD_NUMBER: _builtins.int
+    AVOID_FIELD_NUMBER: _builtins.int
+    NEW_INTERACTIONS_FIELD_NUMBER: _builtins.int
+    REFRESH_PENDING_FIELD_NUMBER: _builtins.int
+    new_interactions: _builtins.int
+    """Interactions that were recorded since the profile was last written from the history."""
+    refresh_pending: _builtins.bool
+    """Whether the writing of a profile waits or is under way."""
     @_builtins.property
     def profile(self) -> Global___Profile: ...
     @_builtins.property
@@ -464,20 +505,280 @@ class GetProfileResponse(_message.Message):
     def marks(self) -> _containers.RepeatedCompositeFieldContainer[Global___MarkedSentence]:
         """In alphabetical order."""
 
+    @_builtins.property
+    def avoid(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the user never wants, in alphabetical order."""
+
     def __init__(
         self,
         *,
         profile: Global___Profile | None = ...,
         suggestion: Global___ProfileSuggestion | None = ...,
         marks: _abc.Iterable[Global___MarkedSentence] | None = ...,
+        avoid: _abc.Iterable[_builtins.str] | None = ...,
+        new_interactions: _builtins.int = ...,
+        refresh_pending: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile", "suggestion", b"suggestion"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["marks", b"marks", "profile", b"profile", "suggestion", b"suggestion"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["avoid", b"avoid", "marks", b"marks", "new_interactions", b"new_interactions", "profile", b"profile", "refresh_pending", b"refresh_pending", "suggestion", b"suggestion"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetProfileResponse: _TypeAlias = GetProfileResponse  # noqa: Y015
+
+@_typing.final
+class ExplainProfileRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    revision: _builtins.int
+    """0 is the current one."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainProfileRequest: _TypeAlias = ExplainProfileRequest  # noqa: Y015
+
+@_typing.final
+class ExplainProfileResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    SENTENCES_FIELD_NUMBER: _builtins.int
+    BASIS_FIELD_NUMBER: _builtins.int
+    INTERACTIONS_FIELD_NUMBER: _builtins.int
+    MISSING_INTERACTIONS_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    basis: Global___EvidenceBasis.ValueType
+    interactions: _builtins.int
+    """Interactions that the sentences were held against."""
+    missing_interactions: _builtins.int
+    """Interactions that belong to them and are not kept any more, or whose item the catalogue has no more."""
+    threshold: _builtins.float
+    """The score from which on an interaction counts as support."""
+    @_builtins.property
+    def sentences(self) -> _containers.RepeatedCompositeFieldContainer[Global___SentenceEvidence]:
+        """In reading order."""
+
+    @_builtins.property
+    def versions(self) -> _common_pb2.Versions:
+        """The release that compared."""
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        sentences: _abc.Iterable[Global___SentenceEvidence] | None = ...,
+        basis: Global___EvidenceBasis.ValueType = ...,
+        interactions: _builtins.int = ...,
+        missing_interactions: _builtins.int = ...,
+        threshold: _builtins.float = ...,
+        versions: _common_pb2.Versions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["versions", b"versions"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "interactions", b"interactions", "missing_interactions", b"missing_interactions", "revision", b"revision", "sentences", b"sentences", "threshold", b"threshold", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainProfileResponse: _TypeAlias = ExplainProfileResponse  # noqa: Y015
+
+@_typing.final
+class SentenceEvidence(_message.Message):
+    """What one sentence rests on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SENTENCE_FIELD_NUMBER: _builtins.int
+    SUPPORT_FIELD_NUMBER: _builtins.int
+    NEAREST_SCORE_FIELD_NUMBER: _builtins.int
+    sentence: _builtins.str
+    """A piece of the profile."""
+    nearest_score: _builtins.float
+    """Score of the nearest interaction, whether it is support or not; absent where there is none."""
+    @_builtins.property
+    def support(self) -> _containers.RepeatedCompositeFieldContainer[Global___SupportingInteraction]:
+        """The strongest first, at most 10. Empty: nothing supports the sentence."""
+
+    def __init__(
+        self,
+        *,
+        sentence: _builtins.str = ...,
+        support: _abc.Iterable[Global___SupportingInteraction] | None = ...,
+        nearest_score: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_nearest_score", b"_nearest_score", "nearest_score", b"nearest_score"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_nearest_score", b"_nearest_score", "nearest_score", b"nearest_score", "sentence", b"sentence", "support", b"support"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__nearest_score: _TypeAlias = _typing.Literal["nearest_score"]  # noqa: Y015
+    _WhichOneofArgType__nearest_score: _TypeAlias = _typing.Literal["_nearest_score", b"_nearest_score"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__nearest_score) -> _WhichOneofReturnType__nearest_score | None: ...
+
+Global___SentenceEvidence: _TypeAlias = SentenceEvidence  # noqa: Y015
+
+@_typing.final
+class SupportingInteraction(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTERACTION_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    score: _builtins.float
+    """How much nearer the interaction is to the sentence than the catalogue on average, in standard deviations (docs/profiles.md)."""
+    @_builtins.property
+    def interaction(self) -> _common_pb2.Interaction: ...
+    def __init__(
+        self,
+        *,
+        interaction: _common_pb2.Interaction | None = ...,
+        score: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["interaction", b"interaction"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["interaction", b"interaction", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SupportingInteraction: _TypeAlias = SupportingInteraction  # noqa: Y015
+
+@_typing.final
+class AddAvoidPhraseRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    PHRASE_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    phrase: _builtins.str
+    """Worded positively, such as "clowns": 1 to 200 characters after normalisation. Case does not count."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        phrase: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["phrase", b"phrase", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddAvoidPhraseRequest: _TypeAlias = AddAvoidPhraseRequest  # noqa: Y015
+
+@_typing.final
+class AddAvoidPhraseResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHRASES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def phrases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """All of the user's phrases, in alphabetical order."""
+
+    def __init__(
+        self,
+        *,
+        phrases: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["phrases", b"phrases"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddAvoidPhraseResponse: _TypeAlias = AddAvoidPhraseResponse  # noqa: Y015
+
+@_typing.final
+class RemoveAvoidPhraseRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    PHRASE_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    phrase: _builtins.str
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        phrase: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["phrase", b"phrase", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveAvoidPhraseRequest: _TypeAlias = RemoveAvoidPhraseRequest  # noqa: Y015
+
+@_typing.final
+class RemoveAvoidPhraseResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHRASES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def phrases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        phrases: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["phrases", b"phrases"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveAvoidPhraseResponse: _TypeAlias = RemoveAvoidPhraseResponse  # noqa: Y015
+
+@_typing.final
+class ListAvoidPhrasesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAvoidPhrasesRequest: _TypeAlias = ListAvoidPhrasesRequest  # noqa: Y015
+
+@_typing.final
+class ListAvoidPhrasesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHRASES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def phrases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        phrases: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["phrases", b"phrases"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAvoidPhrasesResponse: _TypeAlias = ListAvoidPhrasesResponse  # noqa: Y015
 
 @_typing.final
 class UpdateProfileRequest(_message.Message):
@@ -532,21 +833,27 @@ class RefreshProfileRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     OVERWRITE_EDITED_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     overwrite_edited: _builtins.bool
     """Replace a profile even if the user has edited it, in place of leaving a suggestion."""
     seed: _builtins.int
     """For a repeatable text; absent: a random one."""
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """Write as of this moment: nothing that happened later is read. Absent: the whole history."""
+
     def __init__(
         self,
         *,
         user_id: _builtins.str = ...,
         overwrite_edited: _builtins.bool = ...,
         seed: _builtins.int | None = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "seed", b"seed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "as_of", b"as_of", "seed", b"seed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "overwrite_edited", b"overwrite_edited", "seed", b"seed", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "as_of", b"as_of", "overwrite_edited", b"overwrite_edited", "seed", b"seed", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
@@ -884,7 +1191,12 @@ class RecordInteractionsRequest(_message.Message):
 
     USER_ID_FIELD_NUMBER: _builtins.int
     INTERACTIONS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
+    request_id: _builtins.str
+    """The caller's own name for this request, an identifier; of each user the last 1,000 are known for a week. ALREADY_EXISTS when it
+    was given to other interactions. Empty: none.
+    """
     @_builtins.property
     def interactions(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Interaction]:
         """1 to 1,000. Of the item only item_id is read. An absent time is now."""
@@ -894,10 +1206,11 @@ class RecordInteractionsRequest(_message.Message):
         *,
         user_id: _builtins.str = ...,
         interactions: _abc.Iterable[_common_pb2.Interaction] | None = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["interactions", b"interactions", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["interactions", b"interactions", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -910,20 +1223,24 @@ class RecordInteractionsResponse(_message.Message):
     RECORDED_FIELD_NUMBER: _builtins.int
     UNCHANGED_FIELD_NUMBER: _builtins.int
     HISTORY_SIZE_FIELD_NUMBER: _builtins.int
+    REFRESH_PENDING_FIELD_NUMBER: _builtins.int
     recorded: _builtins.int
     unchanged: _builtins.int
     history_size: _builtins.int
     """Length of the user's history now."""
+    refresh_pending: _builtins.bool
+    """Whether a refresh of the profile waits or is under way."""
     def __init__(
         self,
         *,
         recorded: _builtins.int = ...,
         unchanged: _builtins.int = ...,
         history_size: _builtins.int = ...,
+        refresh_pending: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["history_size", b"history_size", "recorded", b"recorded", "unchanged", b"unchanged"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["history_size", b"history_size", "recorded", b"recorded", "refresh_pending", b"refresh_pending", "unchanged", b"unchanged"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -50,15 +50,17 @@ class RecommendationServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Recommend(self, request, context):
-        """The best items for a user, by the profile; what the user has interacted with is left out. Without a profile the history's
-        text is ranked by, without a history popularity; `basis` says which. No language model is on this path.
+        """The best items for a user, by the profile; what the user has interacted with is left out, and what the user avoids counts in
+        every ranking. Without a profile the history's text is ranked by, without a history popularity; `basis` says which. No language
+        model is on this path.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Preview(self, request, context):
-        """Rank by a text that is not saved, and say how far each item would move. Nothing is stored; no language model is on this path.
+        """Rank by a text that is not saved, and say how far each item would move. What the user avoids counts in both rankings. Nothing is
+        stored; no language model is on this path.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -157,6 +159,26 @@ class ProfileServiceStub:
                 request_serializer=langptune_dot_v1_dot_gateway__pb2.GetProfileRequest.SerializeToString,
                 response_deserializer=langptune_dot_v1_dot_gateway__pb2.GetProfileResponse.FromString,
                 _registered_method=True)
+        self.ExplainProfile = channel.unary_unary(
+                '/langptune.v1.ProfileService/ExplainProfile',
+                request_serializer=langptune_dot_v1_dot_gateway__pb2.ExplainProfileRequest.SerializeToString,
+                response_deserializer=langptune_dot_v1_dot_gateway__pb2.ExplainProfileResponse.FromString,
+                _registered_method=True)
+        self.AddAvoidPhrase = channel.unary_unary(
+                '/langptune.v1.ProfileService/AddAvoidPhrase',
+                request_serializer=langptune_dot_v1_dot_gateway__pb2.AddAvoidPhraseRequest.SerializeToString,
+                response_deserializer=langptune_dot_v1_dot_gateway__pb2.AddAvoidPhraseResponse.FromString,
+                _registered_method=True)
+        self.RemoveAvoidPhrase = channel.unary_unary(
+                '/langptune.v1.ProfileService/RemoveAvoidPhrase',
+                request_serializer=langptune_dot_v1_dot_gateway__pb2.RemoveAvoidPhraseRequest.SerializeToString,
+                response_deserializer=langptune_dot_v1_dot_gateway__pb2.RemoveAvoidPhraseResponse.FromString,
+                _registered_method=True)
+        self.ListAvoidPhrases = channel.unary_unary(
+                '/langptune.v1.ProfileService/ListAvoidPhrases',
+                request_serializer=langptune_dot_v1_dot_gateway__pb2.ListAvoidPhrasesRequest.SerializeToString,
+                response_deserializer=langptune_dot_v1_dot_gateway__pb2.ListAvoidPhrasesResponse.FromString,
+                _registered_method=True)
         self.UpdateProfile = channel.unary_unary(
                 '/langptune.v1.ProfileService/UpdateProfile',
                 request_serializer=langptune_dot_v1_dot_gateway__pb2.UpdateProfileRequest.SerializeToString,
@@ -204,6 +226,36 @@ class ProfileServiceServicer:
 
     def GetProfile(self, request, context):
         """NOT_FOUND when the user has none yet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainProfile(self, request, context):
+        """What each sentence of a profile rests on: the interactions that support it, or that nothing does. No language model is on this
+        path. NOT_FOUND for a revision that is not kept; FAILED_PRECONDITION before the first release, and for more than 64 sentences.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddAvoidPhrase(self, request, context):
+        """Add to what the user never wants. Idempotent; holds from the next ranking on, with or without a profile.
+        FAILED_PRECONDITION beyond 20 phrases.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveAvoidPhrase(self, request, context):
+        """Take a phrase away again. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAvoidPhrases(self, request, context):
+        """What the user never wants; for users without a profile, too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -278,6 +330,26 @@ def add_ProfileServiceServicer_to_server(servicer, server):
                     request_deserializer=langptune_dot_v1_dot_gateway__pb2.GetProfileRequest.FromString,
                     response_serializer=langptune_dot_v1_dot_gateway__pb2.GetProfileResponse.SerializeToString,
             ),
+            'ExplainProfile': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainProfile,
+                    request_deserializer=langptune_dot_v1_dot_gateway__pb2.ExplainProfileRequest.FromString,
+                    response_serializer=langptune_dot_v1_dot_gateway__pb2.ExplainProfileResponse.SerializeToString,
+            ),
+            'AddAvoidPhrase': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddAvoidPhrase,
+                    request_deserializer=langptune_dot_v1_dot_gateway__pb2.AddAvoidPhraseRequest.FromString,
+                    response_serializer=langptune_dot_v1_dot_gateway__pb2.AddAvoidPhraseResponse.SerializeToString,
+            ),
+            'RemoveAvoidPhrase': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveAvoidPhrase,
+                    request_deserializer=langptune_dot_v1_dot_gateway__pb2.RemoveAvoidPhraseRequest.FromString,
+                    response_serializer=langptune_dot_v1_dot_gateway__pb2.RemoveAvoidPhraseResponse.SerializeToString,
+            ),
+            'ListAvoidPhrases': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAvoidPhrases,
+                    request_deserializer=langptune_dot_v1_dot_gateway__pb2.ListAvoidPhrasesRequest.FromString,
+                    response_serializer=langptune_dot_v1_dot_gateway__pb2.ListAvoidPhrasesResponse.SerializeToString,
+            ),
             'UpdateProfile': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateProfile,
                     request_deserializer=langptune_dot_v1_dot_gateway__pb2.UpdateProfileRequest.FromString,
@@ -346,6 +418,114 @@ class ProfileService:
             '/langptune.v1.ProfileService/GetProfile',
             langptune_dot_v1_dot_gateway__pb2.GetProfileRequest.SerializeToString,
             langptune_dot_v1_dot_gateway__pb2.GetProfileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainProfile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/langptune.v1.ProfileService/ExplainProfile',
+            langptune_dot_v1_dot_gateway__pb2.ExplainProfileRequest.SerializeToString,
+            langptune_dot_v1_dot_gateway__pb2.ExplainProfileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddAvoidPhrase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/langptune.v1.ProfileService/AddAvoidPhrase',
+            langptune_dot_v1_dot_gateway__pb2.AddAvoidPhraseRequest.SerializeToString,
+            langptune_dot_v1_dot_gateway__pb2.AddAvoidPhraseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveAvoidPhrase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/langptune.v1.ProfileService/RemoveAvoidPhrase',
+            langptune_dot_v1_dot_gateway__pb2.RemoveAvoidPhraseRequest.SerializeToString,
+            langptune_dot_v1_dot_gateway__pb2.RemoveAvoidPhraseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAvoidPhrases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/langptune.v1.ProfileService/ListAvoidPhrases',
+            langptune_dot_v1_dot_gateway__pb2.ListAvoidPhrasesRequest.SerializeToString,
+            langptune_dot_v1_dot_gateway__pb2.ListAvoidPhrasesResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -603,7 +783,9 @@ class InteractionServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def RecordInteractions(self, request, context):
-        """Add to a user's history. Idempotent by (item, time): a repeated interaction is counted as unchanged.
+        """Add to a user's history. Idempotent by (item, time): a repeated interaction is counted as unchanged; and by `request_id`: a
+        repeated request has its first answer again. When enough is new (the gateway's refresh_after), a refresh of the profile is queued
+        with it: RefreshProfile's work, off the path of any request.
         All or nothing: INVALID_ARGUMENT names the first bad element, NOT_FOUND an item that the catalogue does not have.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -611,7 +793,8 @@ class InteractionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ImportInteractions(self, request_iterator, context):
-        """Histories of many users at once, for imports; a bad element is rejected and reported, the others are taken.
+        """Histories of many users at once, for imports; a bad element is rejected and reported, the others are taken. No refresh is
+        queued until RecordInteractions hears of such a user.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -32,21 +32,27 @@ class RecommendationServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RecommendationServiceAsyncStub: ...
     Recommend: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.RecommendRequest, _gateway_pb2.RecommendResponse]
-    """The best items for a user, by the profile; what the user has interacted with is left out. Without a profile the history's
-    text is ranked by, without a history popularity; `basis` says which. No language model is on this path.
+    """The best items for a user, by the profile; what the user has interacted with is left out, and what the user avoids counts in
+    every ranking. Without a profile the history's text is ranked by, without a history popularity; `basis` says which. No language
+    model is on this path.
     """
     Preview: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.PreviewRequest, _gateway_pb2.PreviewResponse]
-    """Rank by a text that is not saved, and say how far each item would move. Nothing is stored; no language model is on this path."""
+    """Rank by a text that is not saved, and say how far each item would move. What the user avoids counts in both rankings. Nothing is
+    stored; no language model is on this path.
+    """
 
 @_typing.type_check_only
 class RecommendationServiceAsyncStub(RecommendationServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Recommend: _aio.UnaryUnaryMultiCallable[_gateway_pb2.RecommendRequest, _gateway_pb2.RecommendResponse]  # type: ignore[assignment]
-    """The best items for a user, by the profile; what the user has interacted with is left out. Without a profile the history's
-    text is ranked by, without a history popularity; `basis` says which. No language model is on this path.
+    """The best items for a user, by the profile; what the user has interacted with is left out, and what the user avoids counts in
+    every ranking. Without a profile the history's text is ranked by, without a history popularity; `basis` says which. No language
+    model is on this path.
     """
     Preview: _aio.UnaryUnaryMultiCallable[_gateway_pb2.PreviewRequest, _gateway_pb2.PreviewResponse]  # type: ignore[assignment]
-    """Rank by a text that is not saved, and say how far each item would move. Nothing is stored; no language model is on this path."""
+    """Rank by a text that is not saved, and say how far each item would move. What the user avoids counts in both rankings. Nothing is
+    stored; no language model is on this path.
+    """
 
 class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -55,8 +61,9 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.RecommendRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.RecommendResponse, _abc.Awaitable[_gateway_pb2.RecommendResponse]]:
-        """The best items for a user, by the profile; what the user has interacted with is left out. Without a profile the history's
-        text is ranked by, without a history popularity; `basis` says which. No language model is on this path.
+        """The best items for a user, by the profile; what the user has interacted with is left out, and what the user avoids counts in
+        every ranking. Without a profile the history's text is ranked by, without a history popularity; `basis` says which. No language
+        model is on this path.
         """
 
     @_abc_1.abstractmethod
@@ -65,7 +72,9 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.PreviewRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.PreviewResponse, _abc.Awaitable[_gateway_pb2.PreviewResponse]]:
-        """Rank by a text that is not saved, and say how far each item would move. Nothing is stored; no language model is on this path."""
+        """Rank by a text that is not saved, and say how far each item would move. What the user avoids counts in both rankings. Nothing is
+        stored; no language model is on this path.
+        """
 
 def add_RecommendationServiceServicer_to_server(servicer: RecommendationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
@@ -76,6 +85,18 @@ class ProfileServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ProfileServiceAsyncStub: ...
     GetProfile: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.GetProfileRequest, _gateway_pb2.GetProfileResponse]
     """NOT_FOUND when the user has none yet."""
+    ExplainProfile: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ExplainProfileRequest, _gateway_pb2.ExplainProfileResponse]
+    """What each sentence of a profile rests on: the interactions that support it, or that nothing does. No language model is on this
+    path. NOT_FOUND for a revision that is not kept; FAILED_PRECONDITION before the first release, and for more than 64 sentences.
+    """
+    AddAvoidPhrase: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.AddAvoidPhraseRequest, _gateway_pb2.AddAvoidPhraseResponse]
+    """Add to what the user never wants. Idempotent; holds from the next ranking on, with or without a profile.
+    FAILED_PRECONDITION beyond 20 phrases.
+    """
+    RemoveAvoidPhrase: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.RemoveAvoidPhraseRequest, _gateway_pb2.RemoveAvoidPhraseResponse]
+    """Take a phrase away again. Idempotent."""
+    ListAvoidPhrases: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListAvoidPhrasesRequest, _gateway_pb2.ListAvoidPhrasesResponse]
+    """What the user never wants; for users without a profile, too."""
     UpdateProfile: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.UpdateProfileRequest, _gateway_pb2.UpdateProfileResponse]
     """Replace the text by the user's own words: a new revision of origin EDITED, acknowledged only when it is on disk.
     `etag` is required when a profile is there: ABORTED with the current one when somebody else was first.
@@ -107,6 +128,18 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetProfile: _aio.UnaryUnaryMultiCallable[_gateway_pb2.GetProfileRequest, _gateway_pb2.GetProfileResponse]  # type: ignore[assignment]
     """NOT_FOUND when the user has none yet."""
+    ExplainProfile: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ExplainProfileRequest, _gateway_pb2.ExplainProfileResponse]  # type: ignore[assignment]
+    """What each sentence of a profile rests on: the interactions that support it, or that nothing does. No language model is on this
+    path. NOT_FOUND for a revision that is not kept; FAILED_PRECONDITION before the first release, and for more than 64 sentences.
+    """
+    AddAvoidPhrase: _aio.UnaryUnaryMultiCallable[_gateway_pb2.AddAvoidPhraseRequest, _gateway_pb2.AddAvoidPhraseResponse]  # type: ignore[assignment]
+    """Add to what the user never wants. Idempotent; holds from the next ranking on, with or without a profile.
+    FAILED_PRECONDITION beyond 20 phrases.
+    """
+    RemoveAvoidPhrase: _aio.UnaryUnaryMultiCallable[_gateway_pb2.RemoveAvoidPhraseRequest, _gateway_pb2.RemoveAvoidPhraseResponse]  # type: ignore[assignment]
+    """Take a phrase away again. Idempotent."""
+    ListAvoidPhrases: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListAvoidPhrasesRequest, _gateway_pb2.ListAvoidPhrasesResponse]  # type: ignore[assignment]
+    """What the user never wants; for users without a profile, too."""
     UpdateProfile: _aio.UnaryUnaryMultiCallable[_gateway_pb2.UpdateProfileRequest, _gateway_pb2.UpdateProfileResponse]  # type: ignore[assignment]
     """Replace the text by the user's own words: a new revision of origin EDITED, acknowledged only when it is on disk.
     `etag` is required when a profile is there: ABORTED with the current one when somebody else was first.
@@ -141,6 +174,42 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.GetProfileResponse, _abc.Awaitable[_gateway_pb2.GetProfileResponse]]:
         """NOT_FOUND when the user has none yet."""
+
+    @_abc_1.abstractmethod
+    def ExplainProfile(
+        self,
+        request: _gateway_pb2.ExplainProfileRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.ExplainProfileResponse, _abc.Awaitable[_gateway_pb2.ExplainProfileResponse]]:
+        """What each sentence of a profile rests on: the interactions that support it, or that nothing does. No language model is on this
+        path. NOT_FOUND for a revision that is not kept; FAILED_PRECONDITION before the first release, and for more than 64 sentences.
+        """
+
+    @_abc_1.abstractmethod
+    def AddAvoidPhrase(
+        self,
+        request: _gateway_pb2.AddAvoidPhraseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.AddAvoidPhraseResponse, _abc.Awaitable[_gateway_pb2.AddAvoidPhraseResponse]]:
+        """Add to what the user never wants. Idempotent; holds from the next ranking on, with or without a profile.
+        FAILED_PRECONDITION beyond 20 phrases.
+        """
+
+    @_abc_1.abstractmethod
+    def RemoveAvoidPhrase(
+        self,
+        request: _gateway_pb2.RemoveAvoidPhraseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.RemoveAvoidPhraseResponse, _abc.Awaitable[_gateway_pb2.RemoveAvoidPhraseResponse]]:
+        """Take a phrase away again. Idempotent."""
+
+    @_abc_1.abstractmethod
+    def ListAvoidPhrases(
+        self,
+        request: _gateway_pb2.ListAvoidPhrasesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.ListAvoidPhrasesResponse, _abc.Awaitable[_gateway_pb2.ListAvoidPhrasesResponse]]:
+        """What the user never wants; for users without a profile, too."""
 
     @_abc_1.abstractmethod
     def UpdateProfile(
@@ -223,11 +292,15 @@ class InteractionServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> InteractionServiceAsyncStub: ...
     RecordInteractions: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.RecordInteractionsRequest, _gateway_pb2.RecordInteractionsResponse]
-    """Add to a user's history. Idempotent by (item, time): a repeated interaction is counted as unchanged.
+    """Add to a user's history. Idempotent by (item, time): a repeated interaction is counted as unchanged; and by `request_id`: a
+    repeated request has its first answer again. When enough is new (the gateway's refresh_after), a refresh of the profile is queued
+    with it: RefreshProfile's work, off the path of any request.
     All or nothing: INVALID_ARGUMENT names the first bad element, NOT_FOUND an item that the catalogue does not have.
     """
     ImportInteractions: _grpc.StreamUnaryMultiCallable[_gateway_pb2.ImportInteractionsRequest, _gateway_pb2.ImportInteractionsResponse]
-    """Histories of many users at once, for imports; a bad element is rejected and reported, the others are taken."""
+    """Histories of many users at once, for imports; a bad element is rejected and reported, the others are taken. No refresh is
+    queued until RecordInteractions hears of such a user.
+    """
     ListInteractions: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListInteractionsRequest, _gateway_pb2.ListInteractionsResponse]
     """A user's history by pages, newest first."""
 
@@ -235,11 +308,15 @@ class InteractionServiceStub:
 class InteractionServiceAsyncStub(InteractionServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     RecordInteractions: _aio.UnaryUnaryMultiCallable[_gateway_pb2.RecordInteractionsRequest, _gateway_pb2.RecordInteractionsResponse]  # type: ignore[assignment]
-    """Add to a user's history. Idempotent by (item, time): a repeated interaction is counted as unchanged.
+    """Add to a user's history. Idempotent by (item, time): a repeated interaction is counted as unchanged; and by `request_id`: a
+    repeated request has its first answer again. When enough is new (the gateway's refresh_after), a refresh of the profile is queued
+    with it: RefreshProfile's work, off the path of any request.
     All or nothing: INVALID_ARGUMENT names the first bad element, NOT_FOUND an item that the catalogue does not have.
     """
     ImportInteractions: _aio.StreamUnaryMultiCallable[_gateway_pb2.ImportInteractionsRequest, _gateway_pb2.ImportInteractionsResponse]  # type: ignore[assignment]
-    """Histories of many users at once, for imports; a bad element is rejected and reported, the others are taken."""
+    """Histories of many users at once, for imports; a bad element is rejected and reported, the others are taken. No refresh is
+    queued until RecordInteractions hears of such a user.
+    """
     ListInteractions: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListInteractionsRequest, _gateway_pb2.ListInteractionsResponse]  # type: ignore[assignment]
     """A user's history by pages, newest first."""
 
@@ -250,7 +327,9 @@ class InteractionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.RecordInteractionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.RecordInteractionsResponse, _abc.Awaitable[_gateway_pb2.RecordInteractionsResponse]]:
-        """Add to a user's history. Idempotent by (item, time): a repeated interaction is counted as unchanged.
+        """Add to a user's history. Idempotent by (item, time): a repeated interaction is counted as unchanged; and by `request_id`: a
+        repeated request has its first answer again. When enough is new (the gateway's refresh_after), a refresh of the profile is queued
+        with it: RefreshProfile's work, off the path of any request.
         All or nothing: INVALID_ARGUMENT names the first bad element, NOT_FOUND an item that the catalogue does not have.
         """
 
@@ -260,7 +339,9 @@ class InteractionServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_gateway_pb2.ImportInteractionsRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.ImportInteractionsResponse, _abc.Awaitable[_gateway_pb2.ImportInteractionsResponse]]:
-        """Histories of many users at once, for imports; a bad element is rejected and reported, the others are taken."""
+        """Histories of many users at once, for imports; a bad element is rejected and reported, the others are taken. No refresh is
+        queued until RecordInteractions hears of such a user.
+        """
 
     @_abc_1.abstractmethod
     def ListInteractions(

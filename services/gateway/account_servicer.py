@@ -43,5 +43,7 @@ def _responses(record: Record) -> Iterator[account_pb2.ExportUserDataResponse]:
         case Marks():
             for mark in marks_to_proto(record):
                 yield account_pb2.ExportUserDataResponse(mark=mark)
+        case str():
+            yield account_pb2.ExportUserDataResponse(avoid_phrase=record)
         case (entry, item):
             yield account_pb2.ExportUserDataResponse(interaction=entry_to_proto(entry, item))

@@ -15,6 +15,7 @@ from typing import Protocol
 from langptune.convert import check_id
 from langptune.domain import Item
 from langptune.errors import NotFound, Unavailable
+from services.gateway.avoid import AvoidPhrases
 from services.gateway.erasure import Erasures
 from services.gateway.histories import Histories
 from services.gateway.interactions import Entry, Interactions
@@ -39,7 +40,7 @@ class Forgotten:
     revisions: int
 
 
-Record = tuple[Entry, Item | None] | Revision | Suggestion | Marks
+Record = tuple[Entry, Item | None] | Revision | Suggestion | Marks | str  # a phrase that is avoided
 
 
 class Accounts:
@@ -51,6 +52,7 @@ class Accounts:
         histories: Histories,
         profiles: Profiles,
         erasures: Erasures,
+        avoid: AvoidPhrases,
         others: Sequence[Store] = (),
     ) -> None:
         """`others`: further stores, of what is made from history and profile."""
@@ -58,10 +60,11 @@ class Accounts:
         self._histories = histories
         self._profiles = profiles
         self._erasures = erasures
+        self._avoid = avoid
         self._others = others
 
     async def export(self, user_id: str) -> AsyncIterator[Record]:
-        """Interactions, newest first; revisions, newest first; the suggestion; the marks. Raises InvalidArgument."""
+        """Interactions and revisions, both newest first; suggestion; marks; what is avoided. Raises InvalidArgument."""
         check_id("user_id", user_id)
         async for entry in self._entries(user_id):
             yield entry
@@ -70,6 +73,8 @@ class Accounts:
         if suggestion := await self._profiles.suggestion(user_id):
             yield suggestion
         yield await self._profiles.marks(user_id)
+        for phrase in await self._avoid.find(user_id):
+            yield phrase
 
     async def delete(self, user_id: str) -> Forgotten:
         """Forget the user. Raises InvalidArgument."""
@@ -77,7 +82,7 @@ class Accounts:
         interactions = await self._interactions.forget(user_id)
         await self._erasures.mark(user_id)
         revisions = await self._profiles.forget(user_id)
-        for store in self._others:
+        for store in (self._avoid, *self._others):
             await store.forget(user_id)
         return Forgotten(interactions, revisions)
 

@@ -25,6 +25,15 @@ class Written:
     interactions: int
 
 
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What may come out of a ranking, and what lowers an item in it."""
+
+    exclude: Collection[str] = ()  # ids of items that are not ranked, at most 10,000
+    avoid: Sequence[str] = ()  # phrases that the user never wants, at most 20
+    where: common_pb2.ItemFilter | None = None  # None passes every item
+
+
 class Encoder:
     """Writes profiles."""
 
@@ -55,11 +64,17 @@ class Decoder:
         self._import_timeout = import_timeout
 
     async def rank(
-        self, text: str, version: str, k: int, exclude: Collection[str], history: Sequence[Interaction] = ()
+        self, text: str, version: str, k: int, rules: Rules, history: Sequence[Interaction] = ()
     ) -> list[common_pb2.RankedItem]:
-        """The best `k` items for `text`, or for `history` in its place, without `exclude` (at most 10,000 ids)."""
+        """The best `k` items for `text`, or for `history` in its place."""
         request = decoder_pb2.RankRequest(
-            text=text, history=_history(history), decoder_version=version, k=k, exclude_item_ids=exclude
+            text=text,
+            history=_history(history),
+            decoder_version=version,
+            k=k,
+            exclude_item_ids=rules.exclude,
+            filter=rules.where,
+            avoid=rules.avoid,
         )
         return list((await self._stub.Rank(request)).items)
 
@@ -72,14 +87,36 @@ class Decoder:
         return [_strongest(response.sentences, each.contributions) for each in response.explanations]
 
     async def places(
-        self, text: str, version: str, item_ids: Sequence[str], exclude: Collection[str], history: Sequence[Interaction] = ()
+        self, text: str, version: str, item_ids: Sequence[str], rules: Rules, history: Sequence[Interaction] = ()
     ) -> dict[str, int]:
         """The exact rank, from 1, of each of `item_ids` (at most 100) in what `rank` ranks by the same."""
         if not item_ids:
             return {}
-        query = decoder_pb2.TargetQuery(text=text, history=_history(history), target_item_ids=item_ids, exclude_item_ids=exclude)
-        response = await self._stub.RankTargets(decoder_pb2.RankTargetsRequest(queries=[query], decoder_version=version))
+        query = decoder_pb2.TargetQuery(
+            text=text,
+            history=_history(history),
+            target_item_ids=item_ids,
+            exclude_item_ids=rules.exclude,
+            avoid=rules.avoid,
+        )
+        request = decoder_pb2.RankTargetsRequest(queries=[query], decoder_version=version, filter=rules.where)
+        response = await self._stub.RankTargets(request)
         return dict(zip(item_ids, response.results[0].ranks, strict=True))
+
+    async def select(self, item_ids: Sequence[str], version: str, rules: Rules) -> list[str]:
+        """Those of `item_ids` (at most 1,000) that may come out; without `version` a phrase tells of categories only."""
+        excluded = set(rules.exclude)
+        wanted = [item_id for item_id in item_ids if item_id not in excluded]
+        if not wanted or not (rules.avoid or rules.where):
+            return wanted
+        request = decoder_pb2.SelectItemsRequest(item_ids=wanted, decoder_version=version, filter=rules.where, avoid=rules.avoid)
+        return list((await self._stub.SelectItems(request)).item_ids)
+
+    async def nearness(self, texts: Sequence[str], history: Sequence[Interaction], version: str) -> list[list[float]]:
+        """How near each of `texts` (at most 64) is to each interaction, in standard deviations above the catalogue's items."""
+        request = decoder_pb2.CompareHistoryRequest(texts=texts, history=history_to_proto(history), decoder_version=version)
+        response = await self._stub.CompareHistory(request)
+        return [list(text.scores) for text in response.texts]
 
     async def items(self, item_ids: Iterable[str]) -> dict[str, Item]:
         """The items by id; unknown ids are left out."""

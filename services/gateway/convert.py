@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from langptune.convert import check_time, item_to_proto, timestamp
+import hashlib
+
+from langptune.convert import check_id, check_time, interaction_to_proto, item_to_proto, timestamp
 from langptune.domain import Item
 from langptune.errors import InvalidArgument
 from langptune.v1 import common_pb2, gateway_pb2
-from services.gateway.interactions import Entry, checked_entry
+from services.gateway.evidence import ProfileEvidence, SentenceEvidence
+from services.gateway.interactions import Entry, RequestName, checked_entry
 from services.gateway.marks import Mark, Marks
 from services.gateway.profiles import Pins, Revision, Suggestion
 
@@ -15,6 +18,14 @@ def entry_from_proto(message: common_pb2.Interaction, field: str = "") -> Entry:
     """An interaction to be recorded. Raises InvalidArgument with paths below `field`."""
     moment = check_time(f"{field}time", message.time) if message.HasField("time") else None
     return checked_entry(message.item.item_id, message.rating, message.review, moment, field)
+
+
+def request_name(request: gateway_pb2.RecordInteractionsRequest) -> RequestName:
+    """What the caller calls the request, and a digest of what it asks for. Raises InvalidArgument for a bad name."""
+    if not request.request_id:
+        return RequestName("")
+    asked = b"".join(entry.SerializeToString(deterministic=True) for entry in request.interactions)
+    return RequestName(check_id("request_id", request.request_id), hashlib.blake2b(asked, digest_size=16).hexdigest())
 
 
 def entry_to_proto(entry: Entry, item: Item | None) -> common_pb2.Interaction:
@@ -59,6 +70,26 @@ def marks_to_proto(marks: Marks) -> list[gateway_pb2.MarkedSentence]:
     pinned = [(sentence, gateway_pb2.SENTENCE_MARK_PINNED) for sentence in marks.pinned]
     not_true = [(sentence, gateway_pb2.SENTENCE_MARK_NOT_TRUE) for sentence in marks.not_true]
     return [gateway_pb2.MarkedSentence(sentence=sentence, mark=mark) for sentence, mark in sorted(pinned + not_true)]
+
+
+def evidence_to_proto(found: ProfileEvidence, threshold: float) -> gateway_pb2.ExplainProfileResponse:
+    return gateway_pb2.ExplainProfileResponse(
+        revision=found.revision,
+        sentences=[_sentence(each) for each in found.sentences],
+        basis=gateway_pb2.EvidenceBasis.Value(f"EVIDENCE_BASIS_{found.basis.name}"),
+        interactions=found.interactions,
+        missing_interactions=found.missing,
+        threshold=threshold,
+        versions=pins_to_proto(found.pins),
+    )
+
+
+def _sentence(evidence: SentenceEvidence) -> gateway_pb2.SentenceEvidence:
+    support = [
+        gateway_pb2.SupportingInteraction(interaction=interaction_to_proto(each.interaction), score=each.score)
+        for each in evidence.support
+    ]
+    return gateway_pb2.SentenceEvidence(sentence=evidence.sentence, support=support, nearest_score=evidence.nearest)
 
 
 def mark_from_proto(mark: gateway_pb2.SentenceMark.ValueType) -> Mark:

@@ -19,9 +19,19 @@ class Histories:
         self._interactions = interactions
         self._decoder = decoder
 
-    async def latest(self, user_id: str, size: int) -> list[Interaction]:
-        """The newest `size` interactions, oldest first; those whose item the catalogue has no more are left out."""
-        entries = await self._interactions.latest(user_id, size)
+    async def latest(self, user_id: str, size: int, as_of_ms: int | None = None) -> list[Interaction]:
+        """The newest `size` interactions, oldest first; those whose item the catalogue has no more are left out.
+
+        With `as_of_ms`, nothing that happened later.
+        """
+        return await self._whole(await self._interactions.latest(user_id, size, as_of_ms))
+
+    async def named(self, user_id: str, keys: Sequence[str]) -> list[Interaction]:
+        """The interactions of these keys, in order (oldest first), as far as they and their items are there still."""
+        return await self._whole(await self._interactions.named(user_id, keys))
+
+    async def _whole(self, entries: Sequence[Entry]) -> list[Interaction]:
+        """The newest of `entries` (oldest first) that fit a message, with their items."""
         items = await self._decoder.items(entry.item_id for entry in entries)
         known = [(entry, items[entry.item_id]) for entry in reversed(entries) if entry.item_id in items]
         return [entry.on(item) for entry, item in reversed(known[: _fitting(known)])]

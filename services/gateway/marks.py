@@ -48,13 +48,13 @@ class Marks:
         """What the encoder wrote, with the pinned sentences in front and without those that are not true; may be empty."""
         if not self.pinned and not self.not_true:
             return text
-        known = {_same(sentence) for sentence in (*self.pinned, *self.not_true)}
-        return " ".join([*self.pinned, *(sentence for sentence in sentences(text) if _same(sentence) not in known)])
+        known = {same(sentence) for sentence in (*self.pinned, *self.not_true)}
+        return " ".join([*self.pinned, *(sentence for sentence in sentences(text) if same(sentence) not in known)])
 
 
 def mark_field(sentence: str) -> str:
     """The field that holds the mark of `sentence`."""
-    return MARK + hashlib.sha256(_same(sentence).encode()).hexdigest()[:32]
+    return MARK + hashlib.sha256(same(sentence).encode()).hexdigest()[:32]
 
 
 def without(text: str, sentence: str) -> str | None:
@@ -62,7 +62,7 @@ def without(text: str, sentence: str) -> str | None:
     start = 0
     for each in sentences(text):
         start = text.index(each, start)
-        if _same(each) == _same(sentence):
+        if same(each) == same(sentence):
             before, after = text[:start].rstrip(" \t"), text[start + len(each) :].lstrip(" \t")
             glue = " " if before and after and not before.endswith("\n") and not after.startswith("\n") else ""
             return (before + glue + after).strip()
@@ -70,6 +70,6 @@ def without(text: str, sentence: str) -> str | None:
     return None
 
 
-def _same(sentence: str) -> str:
+def same(sentence: str) -> str:
     """What equal sentences share."""
     return " ".join(_WORDS.findall(sentence.casefold())) or sentence.strip()

@@ -1,6 +1,7 @@
 """What an edit would do: the ranking by an unsaved text, and how far each item would move. Nothing is stored.
 
-Old places are exact ranks under the text that the user is ranked by now, so an item that comes from far down shows how far.
+Old places are exact ranks under the text that the user is ranked by now, so an item that comes from far down shows how far. Both
+rankings are under the same rules: what the user has seen is left out, what the user avoids is left out or lowered.
 """
 
 from __future__ import annotations
@@ -42,17 +43,17 @@ class Previewer:
         if not version:
             raise FailedPrecondition(query.reason, reason="NO_LIVE_RELEASE")
         if query.basis is Basis.POPULARITY:
-            ranked = await self._decoder.rank(text, version, k, query.seen)
+            ranked = await self._decoder.rank(text, version, k, query.rules)
             return Preview([_previewed(place, 0) for place in ranked], [], query)
         ranked, present = await asyncio.gather(
-            self._decoder.rank(text, version, k, query.seen),
-            self._decoder.rank(query.text, version, k, query.seen, query.history),
+            self._decoder.rank(text, version, k, query.rules),
+            self._decoder.rank(query.text, version, k, query.rules, query.history),
         )
         coming = {place.item.item_id for place in ranked}
         leaving = [place for place in present if place.item.item_id not in coming]
         before, after = await asyncio.gather(
-            self._decoder.places(query.text, version, [place.item.item_id for place in ranked], query.seen, query.history),
-            self._decoder.places(text, version, [place.item.item_id for place in leaving], query.seen),
+            self._decoder.places(query.text, version, [place.item.item_id for place in ranked], query.rules, query.history),
+            self._decoder.places(text, version, [place.item.item_id for place in leaving], query.rules),
         )
         return Preview(
             [_previewed(place, before[place.item.item_id]) for place in ranked],

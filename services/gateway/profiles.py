@@ -1,9 +1,10 @@
 """Profiles in Redis: a numbered line of immutable revisions per user, extended only by compare-and-set on the etag.
 
-One hash per user: <revision number> -> the revision as JSON, `current` -> a copy of the newest, `etag` -> its etag; beside them
-`suggestion`, a text that waits for the user's decision, and `mark:<sentence>` for each sentence that the user has marked. A
-change is one script, so it happens whole or not at all, and nobody's change is lost. That an acknowledged change is on disk is
-Redis's part (services/gateway/durability.py). Who writes the text is not known here.
+One hash per user: <revision number> -> the revision as JSON, `sources:<revision number>` -> the keys of the interactions that it
+was written from, `current` -> a copy of the newest revision, `etag` -> its etag; beside them `suggestion`, a text that waits for
+the user's decision, and `mark:<sentence>` for each sentence that the user has marked. A change is one script, so it happens whole
+or not at all, and nobody's change is lost. That an acknowledged change is on disk is Redis's part
+(services/gateway/durability.py). Who writes the text is not known here.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import re
 import secrets
 import time
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -48,7 +49,7 @@ if deleted(ARGV[6]) then return '{_ERASED}' end
 local found = redis.call('HGET', KEYS[1], 'etag') or ''
 if found == ARGV[1] then
   redis.call('HSET', KEYS[1], ARGV[2], ARGV[3], 'current', ARGV[3], 'etag', ARGV[4])
-  redis.call('HDEL', KEYS[1], ARGV[2] - ARGV[5])
+  redis.call('HDEL', KEYS[1], ARGV[2] - ARGV[5], 'sources:' .. (ARGV[2] - ARGV[5]))
   for at = 7, #ARGV, 2 do
     if ARGV[at + 1] == '' then redis.call('HDEL', KEYS[1], ARGV[at])
     else redis.call('HSET', KEYS[1], ARGV[at], ARGV[at + 1]) end
@@ -91,6 +92,7 @@ class Draft:
     pins: Pins
     interactions: int = 0
     own_words: bool = False  # the user's, not the encoder's: not to be overwritten unasked
+    sources: Sequence[str] = ()  # keys of the interactions that it was written from, oldest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ class Suggestion:
     pins: Pins
     interactions: int
     create_time_ms: int
+    sources: Sequence[str] = ()  # as a draft's
 
 
 class Profiles:
@@ -153,7 +156,8 @@ class Profiles:
         """Make an old text current again. Raises NotFound for an unknown or forgotten revision, and as `edit` does."""
         old = await self.at(user_id, revision)
         current = await self.get(user_id)
-        draft = Draft(old.text, Origin.RESTORED, old.pins, old.interactions, old.own_words)
+        sources = await self.sources(user_id, revision)
+        draft = Draft(old.text, Origin.RESTORED, old.pins, old.interactions, old.own_words, sources)
         return await self.extend(user_id, current, draft, expected=etag)
 
     async def at(self, user_id: str, revision: int, field: str = "revision") -> Revision:
@@ -164,6 +168,11 @@ class Profiles:
         if found is None:
             raise NotFound("profile revision", f"{user_id}/{revision}")
         return found
+
+    async def sources(self, user_id: str, revision: int) -> list[str]:
+        """Keys of the interactions that a revision was written from, oldest first; none for the user's own words."""
+        stored = await self._redis.hget(_key(user_id), _sources(revision))
+        return list(json.loads(stored)) if stored else []
 
     async def extend(
         self,
@@ -182,7 +191,8 @@ class Profiles:
         found = current.etag if current else ""
         if found == expected:
             added = _next(user_id, current, draft)
-            fields = [part for pair in (beside or {}).items() for part in pair]
+            kept = {_sources(added.revision): json.dumps(draft.sources)} if draft.sources else {}
+            fields = [part for pair in {**kept, **(beside or {})}.items() for part in pair]
             stored = json.dumps(asdict(added))
             arguments: list[str | int] = [expected, added.revision, stored, added.etag, self._kept, begun, *fields]
             found = (await self._compare_and_set(keys=_keys(user_id), args=arguments)).decode()
@@ -198,7 +208,7 @@ class Profiles:
         if stored is None:
             return None
         fields = json.loads(stored)
-        return Suggestion(**{**fields, "pins": Pins(**fields["pins"])})
+        return Suggestion(**{**fields, "pins": Pins(**fields["pins"]), "sources": tuple(fields.get("sources", ()))})
 
     async def suggest(self, user_id: str, suggestion: Suggestion, *, begun: str = "-") -> None:
         """Lay a text beside the profile, in place of one that lay there. Raises Aborted as `extend` does of `begun`."""
@@ -212,7 +222,8 @@ class Profiles:
         if found is None:
             raise NotFound("profile suggestion", user_id)
         text = normalise(merged_text) if merged_text else found.text
-        draft = Draft(text, Origin.SUGGESTED, found.pins, found.interactions, own_words=text != found.text)
+        merged = text != found.text
+        draft = Draft(text, Origin.SUGGESTED, found.pins, found.interactions, own_words=merged, sources=found.sources)
         return await self.extend(user_id, current, draft, expected=etag, beside=NO_SUGGESTION)
 
     async def dismiss(self, user_id: str) -> None:
@@ -221,8 +232,8 @@ class Profiles:
 
     async def marks(self, user_id: str) -> Marks:
         """What the user said of sentences."""
-        stored: Any = await self._redis.hgetall(_key(user_id))
-        return Marks.loaded({name.decode(): value.decode() for name, value in stored.items() if name.startswith(MARK.encode())})
+        stored = self._redis.hscan_iter(_key(user_id), match=f"{MARK}*", count=1_000)  # most fields are revisions
+        return Marks.loaded({name.decode(): value.decode() async for name, value in stored})
 
     async def mark(self, user_id: str, sentence: str, mark: Mark, etag: str, live: Pins) -> Revision:
         """Pin a sentence of the profile, take it out as not true, or take the mark back.
@@ -247,7 +258,8 @@ class Profiles:
             return current
         if not left:
             raise InvalidArgument("sentence", "is the whole profile: write another text in its place")
-        draft = Draft(left, Origin.EDITED, live, own_words=current.own_words)  # the mark outlives a new text by itself
+        sources = await self.sources(user_id, current.revision)  # the mark outlives a new text by itself
+        draft = Draft(left, Origin.EDITED, live, current.interactions, current.own_words, sources)
         return await self.extend(user_id, current, draft, expected=etag, beside={field: stored})
 
     async def forget(self, user_id: str) -> int:
@@ -306,6 +318,11 @@ def _deleted_meanwhile() -> Aborted:
 
 def _keys(user_id: str) -> list[str]:
     return [_key(user_id), erasure_key(user_id)]
+
+
+def _sources(revision: int) -> str:
+    """The field that names what a revision was written from."""
+    return f"sources:{revision}"
 
 
 def _key(user_id: str) -> str:

@@ -6,21 +6,24 @@ recommend from, and its error goes to the caller.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from langptune.convert import check_id, check_range, item_to_proto
-from langptune.domain import Interaction
+from langptune.domain import Interaction, Item
 from langptune.text import sentences
 from langptune.v1 import common_pb2, gateway_pb2
-from services.gateway.backends import Decoder
+from services.gateway.avoid import AvoidPhrases, together
+from services.gateway.backends import Decoder, Rules
 from services.gateway.histories import Histories
 from services.gateway.interactions import Interactions
 from services.gateway.live import LiveRelease
 from services.gateway.profiles import Pins, Profiles
 
-_PAGE = 1_000  # items of the catalogue at a time
+_PAGE = 1_000  # items that are looked through at a time
+_MOST = 20_000  # items that are looked through for some that the rules let pass
 _MOST_SENTENCES = 64  # of a profile that is explained
 
 
@@ -38,7 +41,7 @@ class Query:
 
     basis: Basis
     text: str  # the profile; empty by history and by popularity
-    seen: Collection[str]  # items of the history: not ranked
+    rules: Rules  # what may come out: not the items of the history, nor what the user avoids
     reason: str = ""  # why it is not the profile
     pins: Pins = field(default_factory=Pins)
     profile_revision: int = 0
@@ -67,8 +70,10 @@ class Recommender:
         histories: Histories,
         decoder: Decoder,
         live: LiveRelease,
+        avoid: AvoidPhrases,
         history_ranked: int,
     ) -> None:
+        self._avoid = avoid
         self._profiles = profiles
         self._interactions = interactions
         self._histories = histories
@@ -76,56 +81,74 @@ class Recommender:
         self._live = live
         self._history_ranked = history_ranked
 
-    async def recommend(self, user_id: str, k: int, *, explain: bool = False) -> Recommendation:
+    async def recommend(
+        self,
+        user_id: str,
+        k: int,
+        *,
+        explain: bool = False,
+        avoid: Sequence[str] = (),  # beside what the user avoids always
+        where: common_pb2.ItemFilter | None = None,
+    ) -> Recommendation:
         """The best `k` (1 to 100, 0 means 10) items that the user has not interacted with. Raises InvalidArgument."""
         k = check_range("k", k, 1, 100, default=10)
-        query = await self.query(user_id)
+        query = await self.query(user_id, avoid, where)
         if query.basis is Basis.POPULARITY:
             return await self._by_popularity(k, query)
-        items = await self._decoder.rank(query.text, query.pins.decoder_version, k, query.seen, query.history)
+        items = await self._decoder.rank(query.text, query.pins.decoder_version, k, query.rules, query.history)
         reasons: Sequence[gateway_pb2.Reason] = ()
         if explain and query.basis is Basis.PROFILE and 1 <= len(sentences(query.text)) <= _MOST_SENTENCES:
             item_ids = [place.item.item_id for place in items]
             reasons = await self._decoder.reasons(query.text, query.pins.decoder_version, item_ids)
         return Recommendation(items, query.basis, query.reason, query.pins, query.profile_revision, reasons)
 
-    async def query(self, user_id: str) -> Query:
+    async def query(self, user_id: str, avoid: Sequence[str] = (), where: common_pb2.ItemFilter | None = None) -> Query:
         """What the user's ranking is made from now. Raises InvalidArgument."""
         check_id("user_id", user_id)
-        seen = await self._interactions.item_ids(user_id)
-        pins = await self._live.find()
+        seen, own, pins, profile = await asyncio.gather(
+            self._interactions.item_ids(user_id),
+            self._avoid.find(user_id),
+            self._live.find(),
+            self._profiles.find(user_id),
+        )
+        rules = Rules(seen, together(own, avoid), where)
         if pins is None:
-            return Query(Basis.POPULARITY, "", seen, "no release is live yet")
-        profile = await self._profiles.find(user_id)
+            return Query(Basis.POPULARITY, "", rules, "no release is live yet")
         if profile:
-            return Query(Basis.PROFILE, profile.text, seen, "", pins, profile.revision)
+            return Query(Basis.PROFILE, profile.text, rules, "", pins, profile.revision)
         history = await self._histories.latest(user_id, self._history_ranked) if seen else []
         if history:
-            return Query(Basis.HISTORY, "", seen, f"{user_id} has no profile yet", pins, history=history)
-        return Query(Basis.POPULARITY, "", seen, f"{user_id} has neither a profile nor a history yet", pins)
+            return Query(Basis.HISTORY, "", rules, f"{user_id} has no profile yet", pins, history=history)
+        return Query(Basis.POPULARITY, "", rules, f"{user_id} has neither a profile nor a history yet", pins)
 
     async def _by_popularity(self, k: int, query: Query) -> Recommendation:
-        left_out = set(query.seen)
-        popular = [entry for entry in await self._interactions.popular(k + len(left_out)) if entry[0] not in left_out][:k]
-        items = await self._decoder.items(item_id for item_id, _ in popular)
-        chosen = [(item_to_proto(items[item_id]), share) for item_id, share in popular if item_id in items]
-        if len(chosen) < k:
-            left_out.update(item.item_id for item, _ in chosen)
-            chosen += [(item, 0.0) for item in await self._first_items(k - len(chosen), left_out)]
+        chosen: list[tuple[Item, float]] = []
+        async for page in self._candidates(query):
+            shares = dict(page)
+            allowed = await self._decoder.select(list(shares), query.pins.decoder_version, query.rules)
+            items = await self._decoder.items(allowed[: k - len(chosen)])
+            chosen += [(item, shares[item_id]) for item_id, item in items.items()]
+            if len(chosen) >= k:
+                break
         ranked = [
-            common_pb2.RankedItem(item=item, position=position, score=share)
-            for position, (item, share) in enumerate(chosen, start=1)
+            common_pb2.RankedItem(item=item_to_proto(item), position=position, score=share)
+            for position, (item, share) in enumerate(chosen[:k], start=1)
         ]
         return Recommendation(ranked, Basis.POPULARITY, query.reason, query.pins)
 
-    async def _first_items(self, size: int, left_out: Collection[str]) -> list[common_pb2.Item]:
-        """The first items of the catalogue that nobody has chosen yet."""
-        found: list[common_pb2.Item] = []
+    async def _candidates(self, query: Query) -> AsyncIterator[list[tuple[str, float]]]:
+        """Items by pages, with the share of users who chose them: the popular ones, then the first that nobody has chosen yet."""
+        seen = set(query.rules.exclude)
+        for start in range(0, _MOST, _PAGE):
+            page = await self._interactions.popular(_PAGE, start)
+            yield [entry for entry in page if entry[0] not in seen]
+            seen.update(item_id for item_id, _ in page)
+            if len(page) < _PAGE:
+                break
         token = ""
-        while len(found) < size:
-            page = await self._decoder.page(min(_PAGE, size + len(left_out)), token)
-            found += [item for item in page.items if item.item_id not in left_out]
-            token = page.next_page_token
+        for _ in range(0, _MOST, _PAGE):
+            items = await self._decoder.page(_PAGE, token)
+            yield [(item.item_id, 0.0) for item in items.items if item.item_id not in seen]
+            token = items.next_page_token
             if not token:
                 break
-        return found[:size]

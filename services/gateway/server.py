@@ -13,13 +13,23 @@ from langptune.rpc import Channel, open_channel
 from langptune.rpc.breaker import Breaker
 from langptune.rpc.tls import Tls, door_tls, peer_tls
 from langptune.state import open_redis
-from langptune.v1 import account_pb2, account_pb2_grpc, gateway_pb2, gateway_pb2_grpc, trainer_pb2
+from langptune.v1 import (
+    account_pb2,
+    account_pb2_grpc,
+    gateway_pb2,
+    gateway_pb2_grpc,
+    refresh_pb2,
+    refresh_pb2_grpc,
+    trainer_pb2,
+)
 from langptune.weights import ReleaseRegistry
 from services.gateway.account_servicer import AccountServicer
 from services.gateway.accounts import Accounts
+from services.gateway.avoid import AvoidPhrases
 from services.gateway.backends import Decoder, Encoder
 from services.gateway.durability import warn_if_weak
 from services.gateway.erasure import Erasures
+from services.gateway.evidence import EvidenceFinder
 from services.gateway.forwarding import forward
 from services.gateway.histories import Histories
 from services.gateway.identity.guard import Guard
@@ -32,7 +42,10 @@ from services.gateway.live import LiveRelease
 from services.gateway.previews import Previewer
 from services.gateway.profiles import Profiles
 from services.gateway.recommendations import Recommender
-from services.gateway.refresh import ProfileWriter
+from services.gateway.refresh import Portions, ProfileWriter
+from services.gateway.refresh_queue import RefreshQueue
+from services.gateway.refresh_servicer import RefreshQueueServicer
+from services.gateway.refresh_worker import Patience, RefreshWorker
 from services.gateway.servicers import CatalogServicer, InteractionServicer, ProfileServicer, RecommendationServicer
 from services.gateway.settings import GatewaySettings
 from services.gateway.web.application import application
@@ -41,7 +54,7 @@ from services.gateway.web.transcoding import ServiceApplication
 
 log = structlog.get_logger(__name__)
 
-_OWN = gateway_pb2.DESCRIPTOR.services_by_name
+_OWN = {**gateway_pb2.DESCRIPTOR.services_by_name, **refresh_pb2.DESCRIPTOR.services_by_name}
 _PASSED_ON = trainer_pb2.DESCRIPTOR.services_by_name
 _ACCOUNTS = account_pb2.DESCRIPTOR.services_by_name
 SERVED = (*_OWN.values(), *_ACCOUNTS.values(), *_PASSED_ON.values())
@@ -104,16 +117,41 @@ class Gateway:
         interactions = Interactions(self._redis, settings.history_kept)
         histories = Histories(interactions, decoder)
         erasures = Erasures(self._redis)
-        writer = ProfileWriter(profiles, histories, encoder, live, erasures, settings.history_sent)
-        accounts = Accounts(interactions, histories, profiles, erasures)
-        recommender = Recommender(profiles, interactions, histories, decoder, live, settings.history_ranked)
+        queue = RefreshQueue(self._redis, settings.refresh_after)
+        portions = Portions(settings.history_sent, settings.refresh_segment, settings.refresh_sentences)
+        writer = ProfileWriter(profiles, histories, encoder, live, queue, erasures, portions)
+        avoid = AvoidPhrases(self._redis)
+        evidence = EvidenceFinder(
+            self._redis,
+            profiles,
+            histories,
+            decoder,
+            live,
+            threshold=settings.evidence_threshold,
+            history_sent=settings.history_sent,
+        )
+        accounts = Accounts(interactions, histories, profiles, erasures, avoid, [queue, evidence])
+        recommender = Recommender(profiles, interactions, histories, decoder, live, avoid, settings.history_ranked)
         gateway_pb2_grpc.add_RecommendationServiceServicer_to_server(
             RecommendationServicer(recommender, Previewer(recommender, decoder)), server
         )
-        gateway_pb2_grpc.add_ProfileServiceServicer_to_server(ProfileServicer(profiles, writer, live), server)
-        gateway_pb2_grpc.add_InteractionServiceServicer_to_server(InteractionServicer(interactions, histories, decoder), server)
+        gateway_pb2_grpc.add_ProfileServiceServicer_to_server(
+            ProfileServicer(profiles, writer, live, avoid, evidence, queue), server
+        )
+        gateway_pb2_grpc.add_InteractionServiceServicer_to_server(
+            InteractionServicer(interactions, histories, decoder, queue), server
+        )
         gateway_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(decoder), server)
         account_pb2_grpc.add_AccountServiceServicer_to_server(AccountServicer(accounts), server)
+        refresh_pb2_grpc.add_RefreshQueueServiceServicer_to_server(RefreshQueueServicer(queue), server)
+        patience = Patience(
+            lease=settings.refresh_lease,
+            attempts=settings.refresh_attempts,
+            backoff=settings.refresh_backoff,
+            block=min(1.0, settings.redis_timeout / 2),
+        )
+        self._worker = RefreshWorker(queue, writer, settings.refresh_workers, patience)
+        self._worker.start()
         trainer = self._peer(settings.trainer_address)
         for service in _PASSED_ON.values():
             forward(server, service, trainer, self._stopping)
@@ -122,6 +160,7 @@ class Gateway:
 
     async def stop(self) -> None:
         """Close the connections."""
+        await self._worker.stop()
         if self._http is not None:
             await self._http.stop()
         for channel in self._channels:

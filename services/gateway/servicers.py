@@ -7,20 +7,24 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from langptune.convert import check_id
+from langptune.convert import check_id, check_time
 from langptune.errors import InvalidArgument, NotFound
 from langptune.v1 import common_pb2, gateway_pb2, gateway_pb2_grpc
+from services.gateway.avoid import AvoidPhrases
 from services.gateway.backends import Decoder
 from services.gateway.convert import (
     entry_from_proto,
     entry_to_proto,
+    evidence_to_proto,
     mark_from_proto,
     marks_to_proto,
     pins_to_proto,
     profile_to_proto,
+    request_name,
     suggestion_to_proto,
 )
 from services.gateway.diffs import diff
+from services.gateway.evidence import EvidenceFinder
 from services.gateway.histories import Histories
 from services.gateway.imports import InteractionImport
 from services.gateway.interactions import MAX_RECORDED, Interactions
@@ -29,6 +33,7 @@ from services.gateway.previews import Previewer
 from services.gateway.profiles import Pins, Profiles
 from services.gateway.recommendations import Recommender
 from services.gateway.refresh import ProfileWriter
+from services.gateway.refresh_queue import RefreshQueue
 
 
 class RecommendationServicer(gateway_pb2_grpc.RecommendationServiceServicer):
@@ -39,7 +44,10 @@ class RecommendationServicer(gateway_pb2_grpc.RecommendationServiceServicer):
         self._previewer = previewer
 
     async def Recommend(self, request: gateway_pb2.RecommendRequest, context: Any) -> gateway_pb2.RecommendResponse:
-        found = await self._recommender.recommend(request.user_id, request.k, explain=request.explain)
+        where = request.filter if request.HasField("filter") else None
+        found = await self._recommender.recommend(
+            request.user_id, request.k, explain=request.explain, avoid=request.avoid, where=where
+        )
         return gateway_pb2.RecommendResponse(
             items=found.items,
             basis=gateway_pb2.RankingBasis.Value(f"RANKING_BASIS_{found.basis.name}"),
@@ -63,17 +71,53 @@ class RecommendationServicer(gateway_pb2_grpc.RecommendationServiceServicer):
 class ProfileServicer(gateway_pb2_grpc.ProfileServiceServicer):
     """ProfileService."""
 
-    def __init__(self, profiles: Profiles, writer: ProfileWriter, live: LiveRelease) -> None:
+    def __init__(
+        self,
+        profiles: Profiles,
+        writer: ProfileWriter,
+        live: LiveRelease,
+        avoid: AvoidPhrases,
+        evidence: EvidenceFinder,
+        queue: RefreshQueue,
+    ) -> None:
+        self._queue = queue
         self._profiles = profiles
         self._writer = writer
         self._live = live
+        self._avoid = avoid
+        self._evidence = evidence
 
     async def GetProfile(self, request: gateway_pb2.GetProfileRequest, context: Any) -> gateway_pb2.GetProfileResponse:
+        fresh, pending = await self._queue.state(request.user_id)
         return gateway_pb2.GetProfileResponse(
             profile=profile_to_proto(await self._profiles.get(request.user_id)),
             suggestion=suggestion_to_proto(await self._profiles.suggestion(request.user_id)),
             marks=marks_to_proto(await self._profiles.marks(request.user_id)),
+            avoid=await self._avoid.find(request.user_id),
+            new_interactions=fresh,
+            refresh_pending=pending,
         )
+
+    async def ExplainProfile(
+        self, request: gateway_pb2.ExplainProfileRequest, context: Any
+    ) -> gateway_pb2.ExplainProfileResponse:
+        found = await self._evidence.explain(request.user_id, request.revision)
+        return evidence_to_proto(found, self._evidence.threshold)
+
+    async def AddAvoidPhrase(
+        self, request: gateway_pb2.AddAvoidPhraseRequest, context: Any
+    ) -> gateway_pb2.AddAvoidPhraseResponse:
+        return gateway_pb2.AddAvoidPhraseResponse(phrases=await self._avoid.add(request.user_id, request.phrase))
+
+    async def RemoveAvoidPhrase(
+        self, request: gateway_pb2.RemoveAvoidPhraseRequest, context: Any
+    ) -> gateway_pb2.RemoveAvoidPhraseResponse:
+        return gateway_pb2.RemoveAvoidPhraseResponse(phrases=await self._avoid.remove(request.user_id, request.phrase))
+
+    async def ListAvoidPhrases(
+        self, request: gateway_pb2.ListAvoidPhrasesRequest, context: Any
+    ) -> gateway_pb2.ListAvoidPhrasesResponse:
+        return gateway_pb2.ListAvoidPhrasesResponse(phrases=await self._avoid.find(request.user_id))
 
     async def UpdateProfile(self, request: gateway_pb2.UpdateProfileRequest, context: Any) -> gateway_pb2.UpdateProfileResponse:
         live = await self._live.find() or Pins()
@@ -84,7 +128,10 @@ class ProfileServicer(gateway_pb2_grpc.ProfileServiceServicer):
         self, request: gateway_pb2.RefreshProfileRequest, context: Any
     ) -> gateway_pb2.RefreshProfileResponse:
         seed = request.seed if request.HasField("seed") else None
-        profile, suggestion = await self._writer.refresh(request.user_id, overwrite_edited=request.overwrite_edited, seed=seed)
+        as_of_ms = check_time("as_of", request.as_of) if request.HasField("as_of") else None
+        profile, suggestion = await self._writer.refresh(
+            request.user_id, overwrite_edited=request.overwrite_edited, seed=seed, as_of_ms=as_of_ms
+        )
         return gateway_pb2.RefreshProfileResponse(profile=profile_to_proto(profile), suggestion=suggestion_to_proto(suggestion))
 
     async def AcceptProfileSuggestion(
@@ -136,7 +183,8 @@ class ProfileServicer(gateway_pb2_grpc.ProfileServiceServicer):
 class InteractionServicer(gateway_pb2_grpc.InteractionServiceServicer):
     """InteractionService."""
 
-    def __init__(self, interactions: Interactions, histories: Histories, decoder: Decoder) -> None:
+    def __init__(self, interactions: Interactions, histories: Histories, decoder: Decoder, queue: RefreshQueue) -> None:
+        self._queue = queue
         self._interactions = interactions
         self._histories = histories
         self._decoder = decoder
@@ -152,9 +200,13 @@ class InteractionServicer(gateway_pb2_grpc.InteractionServiceServicer):
         for entry in entries:
             if entry.item_id not in known:
                 raise NotFound("item", entry.item_id)
-        outcome = (await self._interactions.record({user_id: entries}))[user_id]
+        name = request_name(request)
+        outcome = (await self._interactions.record({user_id: entries}, refresh_after=self._queue.after, name=name))[user_id]
         return gateway_pb2.RecordInteractionsResponse(
-            recorded=outcome.recorded, unchanged=outcome.unchanged, history_size=outcome.history_size
+            recorded=outcome.recorded,
+            unchanged=outcome.unchanged,
+            history_size=outcome.history_size,
+            refresh_pending=outcome.refresh_pending,
         )
 
     async def ImportInteractions(

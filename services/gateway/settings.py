@@ -69,6 +69,30 @@ class GatewaySettings(RedisSettings, ServiceSettings):
     history_ranked: int = Field(
         default=10, ge=1, le=20, description="newest interactions written out as the query of a user without a profile"
     )
+    refresh_after: int = Field(
+        default=10, ge=0, le=10_000, description="new interactions after which a profile is written again; 0: only when asked for"
+    )
+    refresh_segment: int = Field(
+        default=0,
+        ge=0,
+        le=1_000,
+        description="interactions of one prompt; of longer histories a profile is merged from segments; 0: one prompt",
+    )
+    refresh_sentences: int = Field(default=16, ge=1, le=64, description="sentences kept of a merged profile, the newest first")
+    refresh_workers: int = Field(
+        default=1, ge=0, le=64, description="profiles that this gateway writes at once off the queue; 0: others do"
+    )
+    refresh_lease: float = Field(
+        default=30.0, ge=1, le=3_600, description="seconds of silence after which another worker takes a refresh over"
+    )
+    refresh_attempts: int = Field(default=5, ge=1, le=20, description="attempts at one refresh before it is given up")
+    refresh_backoff: float = Field(
+        default=2.0, gt=0, le=600, description="seconds before a second attempt; four times as long before each further one"
+    )
+    evidence_threshold: float = Field(
+        default=0.5,
+        description="how near an interaction must be to a sentence to support it, in standard deviations of the catalogue",
+    )
     revisions_kept: int = Field(default=1_000, ge=2, le=100_000, description="profile revisions kept per user")
 
     @property

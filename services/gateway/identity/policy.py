@@ -44,11 +44,16 @@ WRITTEN = Rule(Scope.USERS, own=True, cost=20)  # a language model writes
 EXPORT = Rule(Scope.USERS, own=True, cost=20)  # reads all there is
 TRAINING = Rule(Scope.TRAINING)
 RELEASES = Rule(Scope.RELEASES)
+OPERATOR = Rule(Scope.OPERATOR)
 
 _ROWS: dict[str, dict[str, Rule]] = {
     "RecommendationService": {"Recommend": OWN, "Preview": OWN},
     "ProfileService": {
         "GetProfile": OWN,
+        "ExplainProfile": OWN,
+        "AddAvoidPhrase": OWN,
+        "RemoveAvoidPhrase": OWN,
+        "ListAvoidPhrases": OWN,
         "UpdateProfile": OWN,
         "RefreshProfile": WRITTEN,
         "AcceptProfileSuggestion": OWN,
@@ -68,6 +73,11 @@ _ROWS: dict[str, dict[str, Rule]] = {
         "ImportCatalogItems": Rule(Scope.CATALOGUE),
         "GetCatalogItem": SIGNED_IN,
         "ListCatalogItems": SIGNED_IN,
+    },
+    "RefreshQueueService": {
+        "GetRefreshQueue": OPERATOR,
+        "ListDeadRefreshes": OPERATOR,
+        "ReplayDeadRefreshes": OPERATOR,
     },
     "TrainerService": {
         "CreateTrainingJob": TRAINING,

@@ -18,7 +18,7 @@ from tests.support.stores import keys_with
 from tests.support.system import command_line
 
 USER = "somebody-to-forget"
-WORDS = ("A review that nobody else wrote", "Adores lighthouses", "Cannot stand fog", "Zeppelins above all")
+WORDS = ("A review that nobody else wrote", "Adores lighthouses", "Cannot stand fog", "Zeppelins above all", "Loud clowns")
 
 
 async def _live(lp: LangPTune, world: World) -> str:
@@ -31,6 +31,8 @@ async def _live(lp: LangPTune, world: World) -> str:
     await lp.refresh_profile(USER, seed=2)
     page = await lp.get_profile_page(USER)
     await lp.mark_profile_sentence(USER, f"{WORDS[2]}.", SentenceMark.NOT_TRUE, etag=page.profile.etag)
+    await lp.add_avoid_phrase(USER, WORDS[4])
+    await lp.explain_profile(USER)
     await lp.recommend(USER, k=5, explain=True)
     await lp.preview(USER, f"{WORDS[3]}.")
     return written.text
@@ -55,7 +57,7 @@ async def test_a_user_takes_everything_along_and_is_forgotten(lp: LangPTune, wor
     written = await _live(lp, world)
     records = [record async for record in lp.export_user_data(USER)]
     kinds = [next(iter(record)) for record in records]
-    assert kinds == ["interaction"] * 3 + ["revision"] * 3 + ["suggestion", "mark"]
+    assert kinds == ["interaction"] * 3 + ["revision"] * 3 + ["suggestion", "mark", "avoidPhrase"]
     assert records[0]["interaction"]["review"] == WORDS[0]
     assert records[0]["interaction"]["item"]["title"]
     assert [record["revision"]["origin"] for record in records[3:6]] == [
@@ -65,6 +67,7 @@ async def test_a_user_takes_everything_along_and_is_forgotten(lp: LangPTune, wor
     ]
     assert records[5]["revision"]["text"] == written
     assert records[7]["mark"] == {"sentence": f"{WORDS[2]}.", "mark": "SENTENCE_MARK_NOT_TRUE"}
+    assert records[8] == {"avoidPhrase": WORDS[4]}
     assert await _left(world)
     gone = await lp.delete_user_data(USER)
     assert (gone.interactions, gone.revisions) == (3, 3)

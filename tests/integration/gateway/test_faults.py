@@ -55,6 +55,29 @@ async def test_without_the_encoder_only_refresh_fails_and_soon(world: World) -> 
             assert (await lp.recommend("u-enc")).basis == RankingBasis.PROFILE
 
 
+async def test_an_encoder_that_hangs_holds_no_ranking_up(world: World) -> None:
+    """It takes connections and never answers: by profile, by history and by popularity there is a ranking, and it says which."""
+    first = next(iter(world.dataset.items))
+    async with _client(world.gateway) as lp:
+        world.encoder.process.send_signal(signal.SIGSTOP)
+        try:
+            await lp.record_interactions("u-hang", [NewInteraction(first, 5.0)])
+            refreshing = asyncio.create_task(lp.refresh_profile("u-hang", timeout=60.0))
+            await asyncio.sleep(0.1)
+            by_history = await lp.recommend("u-hang")
+            assert (by_history.basis, by_history.basis_reason) == (RankingBasis.HISTORY, "u-hang has no profile yet")
+            nobody = await lp.recommend("u-hang-nobody")
+            assert nobody.basis == RankingBasis.POPULARITY
+            assert nobody.basis_reason == "u-hang-nobody has neither a profile nor a history yet"
+            await lp.update_profile("u-hang-typed", "Likes trains.")
+            typed = await lp.recommend("u-hang-typed", explain=True)
+            assert (typed.basis, typed.basis_reason) == (RankingBasis.PROFILE, "")
+            assert not refreshing.done()
+        finally:
+            world.encoder.process.send_signal(signal.SIGCONT)
+        assert (await refreshing).interactions == 1
+
+
 async def test_without_the_decoder_profiles_can_still_be_read_and_edited(world: World) -> None:
     first = next(iter(world.dataset.items))
     with world.another_gateway(LANGPTUNE_DECODER_ADDRESS=f"127.0.0.1:{free_port()}") as gateway:

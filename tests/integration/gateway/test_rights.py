@@ -36,7 +36,7 @@ from tests.support.redis import running_redis
 VICTIM = "user-under-test"
 METHODS = {f"{service.name}/{method.name}": method for service in SERVED for method in service.methods}
 IMPORTS = {"InteractionService/ImportInteractions", "CatalogService/ImportCatalogItems"}
-FOR_OPERATORS = {"TrainerService", "ReleaseService"}
+FOR_OPERATORS = {"TrainerService", "ReleaseService", "RefreshQueueService"}
 FOR_EVERYBODY = {"CatalogService/GetCatalogItem", "CatalogService/ListCatalogItems"}  # with a token
 
 

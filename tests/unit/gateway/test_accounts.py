@@ -10,14 +10,16 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from langptune.errors import Aborted
 from services.gateway.accounts import Accounts
+from services.gateway.avoid import AvoidPhrases
 from services.gateway.erasure import Erasures
 from services.gateway.histories import Histories
-from services.gateway.interactions import Entry, Interactions
+from services.gateway.interactions import Entry, Interactions, RequestName
 from services.gateway.marks import Mark
 from services.gateway.profiles import Draft, Origin, Pins, Profiles, Suggestion
+from services.gateway.refresh_queue import RefreshQueue
 from tests.support.stores import keys_with
 
-TEXTS = ("the-user", "Likes submarines", "Dislikes fog", "a review of mine", "Might like tunnels")
+TEXTS = ("the-user", "Likes submarines", "Dislikes fog", "a review of mine", "Might like tunnels", "loud clowns")
 
 
 class Breaking(redis.Redis):
@@ -39,7 +41,8 @@ class NoDecoder:
 def _accounts(client: redis.Redis) -> Accounts:
     interactions = Interactions(client, history_kept=100)
     decoder: Any = NoDecoder()
-    return Accounts(interactions, Histories(interactions, decoder), Profiles(client, 100), Erasures(client))
+    histories, avoid, queue = Histories(interactions, decoder), AvoidPhrases(client), RefreshQueue(client, 3)
+    return Accounts(interactions, histories, Profiles(client, 100), Erasures(client), avoid, [queue])
 
 
 async def _fill(client: redis.Redis) -> None:
@@ -49,8 +52,11 @@ async def _fill(client: redis.Redis) -> None:
         {
             "the-user": [Entry("i1", 5.0, "a review of mine", 1), Entry("i2", 1.0, "", 2), Entry("i1", 4.0, "", 3)],
             "another": [Entry("i1", 3.0, "", 1)],
-        }
+        },
+        refresh_after=3,
+        name=RequestName("r1", "d"),
     )
+    await AvoidPhrases(client).add("the-user", "loud clowns")
     await profiles.edit("another", "Likes trains.", "", Pins())
     first = await profiles.edit("the-user", "Likes submarines. Dislikes fog.", "", Pins())
     await profiles.suggest("the-user", Suggestion("Might like tunnels.", Pins(), 2, 4))

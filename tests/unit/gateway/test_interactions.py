@@ -24,6 +24,15 @@ async def test_a_history_is_ordered_by_time_not_by_arrival(interactions: Interac
     assert await interactions.latest("u2", 10) == []
 
 
+async def test_as_of_a_moment_nothing_later_is_there(interactions: Interactions) -> None:
+    await interactions.record({"u1": [entry("c", 300), entry("a", 100), entry("b", 200)]})
+    for moment, expected in ((99, []), (100, ["a"]), (299, ["a", "b"]), (300, ["a", "b", "c"])):
+        assert [each.item_id for each in await interactions.latest("u1", 10, moment)] == expected
+    assert [each.item_id for each in await interactions.latest("u1", 1, 299)] == ["b"]
+    named = await interactions.named("u1", ["300 c", "100 x", "100 a"])
+    assert [each.item_id for each in named] == ["c", "a"], "what is not kept is left out"
+
+
 async def test_the_same_item_and_time_counts_once_and_keeps_what_was_said_first(interactions: Interactions) -> None:
     await interactions.record({"u1": [entry("a", 100, 5.0)]})
     outcome = await interactions.record({"u1": [entry("a", 100, 1.0), entry("a", 101), entry("a", 101)]})

@@ -180,6 +180,24 @@ async def test_a_suggestion_waits_until_it_is_taken_or_dismissed(profiles: Profi
     assert await profiles.suggestion("u1") is None
 
 
+async def test_what_a_revision_was_written_from_goes_where_its_text_goes(client: redis.Redis) -> None:
+    """Kept by a restored revision, by the text less a sentence, and by a suggestion; forgotten with the revision."""
+    profiles = Profiles(client, revisions_kept=3)
+    draft = Draft("Likes cats. Likes dogs.", Origin.GENERATED, LIVE, 2, sources=("1 a", "2 b"))
+    written = await profiles.extend("u1", None, draft, expected="")
+    assert await profiles.sources("u1", written.revision) == ["1 a", "2 b"]
+    shorter = await profiles.mark("u1", "Likes cats.", Mark.NOT_TRUE, written.etag, LIVE)
+    assert await profiles.sources("u1", shorter.revision) == ["1 a", "2 b"]
+    edited = await profiles.edit("u1", "My own words.", shorter.etag, LIVE)
+    assert await profiles.sources("u1", edited.revision) == []
+    await profiles.suggest("u1", Suggestion("Likes birds.", LIVE, 1, 1_000, ("3 c",)))
+    taken = await profiles.accept("u1", edited.etag, "")
+    assert await profiles.sources("u1", taken.revision) == ["3 c"]
+    assert await profiles.sources("u1", written.revision) == [], "three revisions are kept"
+    restored = await profiles.restore("u1", shorter.revision, taken.etag)
+    assert (restored.text, await profiles.sources("u1", restored.revision)) == ("Likes dogs.", ["1 a", "2 b"])
+
+
 async def test_a_merged_suggestion_is_the_users_own_words(profiles: Profiles) -> None:
     edited = await profiles.edit("u1", "My own words.", "", LIVE)
     await profiles.suggest("u1", Suggestion("Likes cats.", LIVE, 7, 1_000))
