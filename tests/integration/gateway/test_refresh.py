@@ -19,6 +19,7 @@ from langptune.errors import NotFound
 from langptune.local.process import free_port
 from langptune.text import sentences
 from langptune.weights import ReleaseRegistry
+from services.gateway.refresh_queue import RefreshQueue
 from tests.integration.gateway.world import World
 from tests.support.processes import RunningService, running_service, start_service
 from tests.support.redis import running_redis
@@ -63,6 +64,10 @@ async def _has_profile(lp: LangPTune, user_id: str) -> bool:
         return False
 
 
+async def _running(lp: LangPTune) -> bool:
+    return (await lp.get_refresh_queue()).running == 1
+
+
 async def _record(lp: LangPTune, world: World, user_id: str, first: int = 0) -> bool:
     """Three new interactions; whether a refresh is pending by then."""
     items = list(world.dataset.items)[first : first + 3]
@@ -92,6 +97,27 @@ async def test_a_grown_history_is_written_about_without_being_asked(world: World
             assert await lp.get_refresh_queue() == RefreshQueueDepth(0, 0, 0, 0, 0.0)
 
 
+async def test_a_gateway_that_stops_hands_its_refresh_back(world: World, env: dict[str, str], tmp_path: Path) -> None:
+    """Stopped in the middle of the writing: the job waits for the next gateway, and the attempt has not counted."""
+    with running_service("gateway", tmp_path, env | {"LANGPTUNE_SHUTDOWN_GRACE": "1"}) as gateway:
+        async with _client(gateway) as lp:
+            world.encoder.process.send_signal(signal.SIGSTOP)
+            try:
+                await _record(lp, world, "patient")
+                await _until(lambda: _running(lp))
+                assert await asyncio.to_thread(gateway.terminate) == 0
+            finally:
+                world.encoder.process.send_signal(signal.SIGCONT)
+    async with Redis.from_url(env["LANGPTUNE_REDIS_URL"]) as client:
+        queue = RefreshQueue(client, 3)
+        depth = await queue.depth()
+        assert (depth.queued, depth.running) == (1, 0)
+        job = await queue.take("test", 60.0, 0.01)
+        assert job is not None
+        assert (job.user_id, job.attempt) == ("patient", 1)
+        await queue.settle("patient", 3)
+
+
 async def test_a_refresh_outlives_the_kill_of_the_gateway_that_writes(world: World, env: dict[str, str], tmp_path: Path) -> None:
     """The encoder is stopped in the middle of the writing, the gateway is killed, another one comes up: one revision, whole."""
     gateway = start_service("gateway", tmp_path, env)
@@ -99,11 +125,7 @@ async def test_a_refresh_outlives_the_kill_of_the_gateway_that_writes(world: Wor
     try:
         async with _client(gateway) as lp:
             assert await _record(lp, world, "survivor")
-
-            async def running() -> bool:
-                return (await lp.get_refresh_queue()).running == 1
-
-            await _until(running)
+            await _until(lambda: _running(lp))
         gateway.kill()
     finally:
         world.encoder.process.send_signal(signal.SIGCONT)
