@@ -92,6 +92,13 @@ COMMANDS = {  # titles stand here, not in `tables`, so that --help loads no libr
     "table1": "Table 1: data statistics",
     "table2": "Table 2: interpretable profile methods",
     "table3": "Table 3: different types of recommenders",
+    "table5": "Table 5: the interpretability task",
+    "table6": "Table 6: lengths of profiles and reading time",
+    "figure5": "Figure 5: profile embeddings, length against similarity, the reward in training",
+    "examples": "Appendix C: example generations after k iterations",
+    "steering": "Beyond the paper: steering a profile",
+    "profiles": "Beyond the paper: faithfulness and readability of profiles",
+    "histories": "Beyond the paper: cold start and long histories",
 }
 for _name, _title in COMMANDS.items():
     _add(_name, _title)
