@@ -58,8 +58,8 @@ def write_raw_files(folder: Path, reviews: int, seed: int = 0) -> tuple[Path, Pa
 
 def _reviews(rng: np.random.Generator, prose: Prose, count: int, items: int) -> Iterator[dict[str, Any]]:
     users = round(count / REVIEWS_PER_USER)
-    # Shares of all reviews: Pareto with exponent 1.8 over users, 1.3 over items.
-    by_user, by_item = (np.cumsum(1 + rng.pareto(tail, size)) for tail, size in ((1.8, users), (1.3, items)))
+    # Shares of all reviews are log-normal: whatever the size, about as large a part of the reviews survives the 5-core.
+    by_user, by_item = (np.cumsum(rng.lognormal(0.0, spread, size)) for spread, size in ((1.3, users), (1.6, items)))
     for begin in range(0, count, _CHUNK):
         size = min(_CHUNK, count - begin)
         user, item = (np.searchsorted(shares, rng.random(size) * shares[-1]).tolist() for shares in (by_user, by_item))
