@@ -24,7 +24,7 @@ SETTINGS: Mapping[str, type[ServiceSettings]] = {
 }
 SPARE = 10  # seconds that a drain has left over when all goes as it should
 # Agreed upon, and not yet on main:
-_COMING = re.compile(r"LANGPTUNE_(WORKER_\w+|KUBERNETES_\w+|TRAINER_LAUNCHER|[A-Z]+_METRICS_PORT|\w*TLS\w+|HEALTH_PORT|OTLP\w+)$")
+_COMING = re.compile(r"LANGPTUNE_(WORKER_\w+|KUBERNETES_\w+|TRAINER_LAUNCHER|TGI_\w+|[A-Z]+_METRICS_PORT|OTLP\w+)$")
 _FOREIGN = re.compile(r"HF_|AWS_|QDRANT__|OTEL_|REDISCLI_AUTH|QDRANT_INIT_FILE_PATH|HOME$|MODEL_ID$|WORKER_|OMP_|SSL_CERT")
 
 
