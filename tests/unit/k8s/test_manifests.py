@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from services.gateway.refresh_queue import STREAM
 from tests.support.k8s.manifests import K8S, KUBECTL, Object, build, combine, of_kind
 from tests.support.k8s.pods import POD_CHECKS, resolved
 from tests.support.k8s.references import example_secrets, namespaces, ports, references, selectors, targets
@@ -59,6 +60,13 @@ def test_components_on_top(combination: tuple[str, ...], tmp_path: Path) -> None
     assert {check.__name__: check(objects) for check in CHECKS} == GOOD
     custom = frozenset[str]().union(*(CUSTOM.get(component, frozenset()) for component in components))
     assert [problem for version in VERSIONS for problem in schema(objects, version, custom)] == []
+
+
+def test_gateways_are_scaled_by_the_queue_that_they_read(tmp_path: Path) -> None:
+    objects = build(combine(tmp_path, ".", ("autoscaling", "autoscaling/queue-depth")))
+    (scaler,) = of_kind(objects, "ScaledObject")
+    assert [trigger["metadata"].get("stream") for trigger in scaler["spec"]["triggers"]] == [None, STREAM]
+    assert [each["metadata"]["name"] for each in of_kind(objects, "HorizontalPodAutoscaler")] == ["encoder"]
 
 
 def test_every_component_has_a_readme_and_is_combined_with_something() -> None:
