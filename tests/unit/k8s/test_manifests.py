@@ -86,7 +86,7 @@ def test_the_front_door_is_the_system_of_the_card_at_its_smallest() -> None:
         for each in of_kind(objects, "Deployment", "StatefulSet")
         for container in each["spec"]["template"]["spec"]["containers"]
     }
-    assert {name for name, count in gpus.items() if count == 1} == {"tgi-blue", "tgi-green"}
+    assert {name for name, count in gpus.items() if count == 1} == {"tgi-blue", "tgi-green", "rollouts"}
     assert {name for name, count in gpus.items() if not count} == {"gateway", "encoder", "decoder", "trainer", "redis", "qdrant"}
     assert of_kind(objects, "Secret", "CustomResourceDefinition") == []
 
