@@ -58,4 +58,9 @@ k8s-check: ## Scan the manifests of each overlay for bad practice (kubectl; chec
 images: $(STAMP) ## Build and start images without a container engine (needs root, apt: buildah debootstrap; SERVICES="gateway ...")
 	for service in $(or $(SERVICES),gateway); do infra/images/build.sh $$service run || exit; done
 
-.PHONY: help install demo up test resume-check lint protos lint-protos samples learning k8s-check images
+experiments: $(STAMP) ## The paper's tables and figures on the sample world, 3 seeds (up to 60 minutes on two cores; goes on where it was)
+	$(BIN)/langptune experiment all --table table1 --table table2 --table table3 --seeds 3 --out build/experiments $(ARGS)
+	$(BIN)/langptune experiment all --table table4 --table figure4 --seeds 1 --out build/experiments $(ARGS)
+	$(BIN)/langptune experiment page build/experiments
+
+.PHONY: help install demo up test resume-check lint protos lint-protos samples learning k8s-check images experiments

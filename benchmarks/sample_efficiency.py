@@ -81,7 +81,7 @@ async def _train(plan: Plan, setting: str, seed: int) -> list[dict[str, Any]]:
 
     async def row(step: int, seconds: float) -> dict[str, Any]:
         found = await measure(trainee, sessions, MEASURED_WITH + seed)
-        about = {"setting": setting, "seed": seed, "batches": step, "generated_tokens": trainee.rollouts.tokens}
+        about = {"setting": setting, "seed": seed, "batches": step, "generated_tokens": trainee.tokens}
         return about | {"seconds": round(seconds, 2)} | found
 
     rows = [await row(0, 0.0)]

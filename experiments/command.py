@@ -34,6 +34,9 @@ def run_named(names: list[str], settings: Settings, processes: int) -> None:
     from experiments.runner import default_processes
     from experiments.tables import EXPERIMENTS, run
 
+    for name in names:
+        if name not in EXPERIMENTS:
+            raise InvalidArgument("table", f"must be among {', '.join(EXPERIMENTS)}, not {name!r}")
     console, messages = Console(), Console(stderr=True)
     command = shlex.join(["langptune", *sys.argv[1:]])
     for name in names:
@@ -92,13 +95,8 @@ COMMANDS = {  # titles stand here, not in `tables`, so that --help loads no libr
     "table1": "Table 1: data statistics",
     "table2": "Table 2: interpretable profile methods",
     "table3": "Table 3: different types of recommenders",
-    "table5": "Table 5: the interpretability task",
-    "table6": "Table 6: lengths of profiles and reading time",
-    "figure5": "Figure 5: profile embeddings, length against similarity, the reward in training",
-    "examples": "Appendix C: example generations after k iterations",
-    "steering": "Beyond the paper: steering a profile",
-    "profiles": "Beyond the paper: faithfulness and readability of profiles",
-    "histories": "Beyond the paper: cold start and long histories",
+    "table4": "Table 4: profile length, and no profile",
+    "figure4": "Figure 4: share of the training data",
 }
 for _name, _title in COMMANDS.items():
     _add(_name, _title)
@@ -114,3 +112,41 @@ def render(folder: Annotated[Path, typer.Argument(help="Folder of one experiment
     from experiments.tables import render as write
 
     Console().print(Markdown(write(folder, EXPERIMENTS).read_text()))
+
+
+@app.command()
+def page(
+    out: Annotated[Path, typer.Argument(help="Folder that experiments were run into.")],
+    into: Annotated[Path | None, typer.Option(help="The page; default: README.md of the package.")] = None,
+) -> None:
+    """Write the tables of all experiments in a folder into the results page; its prose stays as it is.
+
+    Example: langptune experiment page build/experiments
+    """
+    from experiments.page import PAGE, filled
+
+    file = into or PAGE
+    names = sorted(folder.parent.name for folder in out.glob("*/table.md"))
+    file.write_text(filled(file.read_text(), out, names))
+    Console().print(f"{file}: {', '.join(names)}", highlight=False)
+
+
+@app.command("all")
+def all_tables(
+    out: OutOption,
+    names: Annotated[list[str] | None, typer.Option("--table", help="Which; default: all. May be given several times.")] = None,
+    dataset: DatasetOption = None,
+    preset: PresetOption = "full",
+    seeds: SeedsOption = 3,
+    hyperparameters: HyperOption = "tuned",
+    encoder: EncoderOption = "",
+    embedder: EmbedderOption = "",
+    test_users: UsersOption = 0,
+    processes: ProcessesOption = 0,
+) -> None:
+    """Several tables one after the other; what they have in common is computed once.
+
+    Example: langptune experiment all --table table2 --table table3 --preset quick --out build/experiments
+    """
+    settings = make_settings(out, preset, seeds, dataset, hyperparameters, encoder, embedder, test_users)
+    run_named(names or list(COMMANDS), settings, processes)

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from langptune.domain import Interaction, Item, Session
+from langptune.errors import FailedPrecondition
 from langptune.ranking import exact_ranks
 from langptune.text import DEFAULT_DOMAIN, item_text, prompt_text
 from services.encoder.engines.decoding import Batch, Draft, Task
@@ -141,18 +142,27 @@ class OwnRewards:
 
 
 class Trainee:
-    """Both models and the algorithm that trains them, all in this process."""
+    """The models and the algorithm that trains them, all in this process. NoProfile has no encoder, and none is loaded."""
 
     def __init__(self, config: LearningConfig, material: Material, models: ModelNames) -> None:
         self.config = config
-        self.policy = Policy.load(models.encoder, config.rlso)
         self.embedder = Embedder.load(models.embedder, config.contrastive.micro_rows)
-        self.rollouts = OwnRollouts(self.policy, material.domain)
         self.rewards = OwnRewards(self.embedder, material.items)
-        learners = Learners(PolicyLearner(self.policy, config.rlso), EmbedderLearner(self.embedder, config.contrastive))
-        self.algorithm = Algorithm(config, material.train, material.items, learners, Sources(self.rollouts, self.rewards))
+        embedding = EmbedderLearner(self.embedder, config.contrastive)
+        self.policy = Policy.load(models.encoder, config.rlso) if config.profile_source == "profile" else None
+        self.rollouts = OwnRollouts(self.policy, material.domain) if self.policy else None
+        writing = PolicyLearner(self.policy, config.rlso) if self.policy else None
+        sources = Sources(self.rollouts, self.rewards)
+        self.algorithm = Algorithm(config, material.train, material.items, Learners(writing, embedding), sources)
 
     def write(self, histories: Sequence[Sequence[Interaction]], samples: int, seed: int) -> list[tuple[Rollout, ...]]:
-        """`samples` profiles for each history, at temperature 1."""
+        """`samples` profiles for each history, at temperature 1. Raises FailedPrecondition where there is no encoder."""
+        if self.rollouts is None:
+            raise FailedPrecondition("NoProfile writes no profiles", reason="NO_ENCODER")
         groups = self.rollouts.draw(histories, samples, self.config.rlso.max_new_tokens, seed)
         return [group.rollouts for group in groups]
+
+    @property
+    def tokens(self) -> int:
+        """Sampled for training so far, EOS included."""
+        return self.rollouts.tokens if self.rollouts else 0

@@ -9,9 +9,9 @@ import logging
 import multiprocessing
 import os
 import threading
-import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -23,6 +23,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from experiments.runs import Result, RunSpec, clear_leftovers, execute
 from experiments.systems import entry
+from langptune.errors import FailedPrecondition, LangPTuneError
 
 
 def default_processes() -> int:
@@ -45,29 +46,36 @@ def run_all(specs: Iterable[RunSpec], runs: Path, processes: int, console: Conso
     return {name: done[name] for name in wanted}
 
 
-def worker_pool(processes: int) -> ProcessPoolExecutor:
-    """Processes of one thread each, which end with this one."""
-    os.environ["OMP_NUM_THREADS"] = "1"  # inherited; read when the libraries are loaded
-    return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_start_worker)
-
-
 def _in_parallel(specs: Sequence[RunSpec], runs: Path, processes: int, console: Console) -> list[Result]:
+    os.environ["OMP_NUM_THREADS"] = "1"  # inherited; read when the libraries are loaded
     results: list[Result] = []
-    pool = worker_pool(processes)
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_start_worker)
     try:
-        with pool, _bars(console) as bars:
+        with _bars(console) as bars:
             clock = Clock(processes, {spec.name: _guess(spec) for spec in specs})
             task = bars.add_task("runs", total=len(specs), note=clock.note())
-            futures: dict[Future[Result], RunSpec] = {pool.submit(execute, spec, runs): spec for spec in specs}
+            futures: dict[Future[Result], RunSpec] = {pool.submit(_work, spec, runs): spec for spec in specs}
             for future in as_completed(futures):
                 result = future.result()
                 results.append(result)
                 clock.finish(futures[future].name, result.config["seconds"])
                 bars.update(task, advance=1, note=clock.note())
                 console.print(_line(futures[future], result, len(results), len(specs), clock), highlight=False)
+    except BrokenProcessPool as error:
+        raise FailedPrecondition(
+            "a worker process died, perhaps for lack of memory: run again to go on", reason="DIED"
+        ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     return results
+
+
+def _work(spec: RunSpec, runs: Path) -> Result:
+    """In a worker. Errors come back as a kind that survives the way between processes, and say which run it was."""
+    try:
+        return execute(spec, runs)
+    except LangPTuneError as error:
+        raise FailedPrecondition(f"{spec.system}, seed {spec.seed}: {error.message}", reason=error.reason) from None
 
 
 @dataclass
@@ -79,7 +87,6 @@ class Clock:
 
     def __post_init__(self) -> None:
         self._done = self._taken = 0.0
-        self._began = time.monotonic()
 
     def finish(self, name: str, seconds: float) -> None:
         """A run has ended after `seconds`."""

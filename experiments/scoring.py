@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from experiments.data import TrainingData
 from experiments.systems.base import System
 from langptune.domain import Session
-from langptune.evaluate import METRICS, Scores
+from langptune.errors import Internal
+from langptune.evaluate import Scores
 from langptune.evaluate.baselines import excluded_items
 from langptune.ranking import ranking_quality
 
@@ -32,18 +33,21 @@ class Ranked:
 
 
 def rank_users(system: System, data: TrainingData, sessions: Sequence[Session], seed: int, cutoff: int = CUTOFF) -> Ranked:
-    """Score `sessions` (which must not be empty), chunk by chunk."""
+    """Score `sessions` (which must not be empty), chunk by chunk. Raises Internal for scores that are not finite."""
     order = np.random.default_rng([seed, 11]).permutation(len(data.items))
     best: list[list[int]] = []
     rows: list[tuple[float, float, float]] = []
     for start in range(0, len(sessions), USERS_AT_A_TIME):
         part = sessions[start : start + USERS_AT_A_TIME]
         scores = system.scores(part)
+        if not np.isfinite(scores).all():  # nothing is above NaN: its owner would rank first
+            raise Internal(f"{type(system).__name__} gives scores that are not finite")
         for session, samples in zip(part, scores, strict=True):
             ranks = [target_ranks(row, data, session, order) for row in samples]
             qualities = [ranking_quality(places, cutoff) for places in ranks]
             best.append([min(places) for places in ranks])
-            rows.append(tuple(float(np.mean([getattr(quality, name) for quality in qualities])) for name in METRICS))  # type: ignore[arg-type]  # three metrics
+            ndcg, recall, mrr = np.mean([(each.ndcg, each.recall, each.mrr) for each in qualities], axis=0).tolist()
+            rows.append((ndcg, recall, mrr))
     return Ranked(Scores.of([session.user_id for session in sessions], rows), np.array(best))
 
 

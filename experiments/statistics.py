@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from experiments.runs import Result
 from langptune.evaluate.scores import METRICS, Comparison, Scores, compare
 
 ALPHA = 0.05
+KeyT = TypeVar("KeyT", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,11 @@ def pooled(results: Sequence[Result]) -> Scores:
     return Scores.of(users, [tuple(row) for row in np.concatenate(rows).tolist()])
 
 
-def tested(system: Scores, baselines: Mapping[str, Scores]) -> dict[str, Tested]:
-    """`system` against every baseline by NDCG: two-sided paired t-tests, one family for Holm."""
-    found = {name: compare(scores, system)["ndcg"] for name, scores in baselines.items()}
+def compare_all(pairs: Mapping[KeyT, tuple[Scores, Scores]]) -> dict[KeyT, Tested]:
+    """Every (baseline, system) by NDCG: two-sided paired t-tests, all of them one family for Holm."""
+    found = {key: compare(baseline, system)["ndcg"] for key, (baseline, system) in pairs.items()}
     adjusted = holm([each.p_value for each in found.values()])
-    return {name: Tested(each, p) for (name, each), p in zip(found.items(), adjusted, strict=True)}
+    return {key: Tested(each, p) for (key, each), p in zip(found.items(), adjusted, strict=True)}
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -21,6 +21,7 @@ from experiments.data import TrainingData
 from experiments.in_process import Material, ModelNames, Trainee
 from experiments.systems.base import System
 from langptune.domain import Session
+from services.trainer.learning.config import LearningConfig
 from services.trainer.learning.ports import Rollout
 from services.trainer.learning.presets import preset
 from services.trainer.learning.progress import Progress
@@ -36,6 +37,12 @@ class LanguageOptions:
     preset: str = "sample"
     overrides: Mapping[str, Any] = field(default_factory=dict)
     samples: int = 3  # profiles per user; NoProfile has one text
+
+
+def config_of(values: Mapping[str, Any], seed: int = 0) -> LearningConfig:
+    """The whole configuration that hyperparameters stand for."""
+    options = LanguageOptions(**values)
+    return preset(options.preset, {**options.overrides, "seed": seed})
 
 
 class LanguageSystem(System):

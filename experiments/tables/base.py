@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,8 @@ class Report:
 class Experiment:
     """One table or figure."""
 
-    title: str
     plan: Callable[[Settings], list[RunSpec]]
     report: Callable[[Settings, Sequence[Result]], Report]
-    help: str = field(default="")
 
 
 def run(name: str, experiment: Experiment, settings: Settings, command: str, processes: int, console: Console) -> Path:
