@@ -97,6 +97,13 @@ COMMANDS = {  # titles stand here, not in `tables`, so that --help loads no libr
     "table3": "Table 3: different types of recommenders",
     "table4": "Table 4: profile length, and no profile",
     "figure4": "Figure 4: share of the training data",
+    "table5": "Table 5: the interpretability task",
+    "table6": "Table 6: lengths of profiles and reading time",
+    "figure5": "Figure 5: profile embeddings, length against similarity, the reward in training",
+    "examples": "Appendix C: example generations after k iterations",
+    "steering": "Beyond the paper: steering a profile",
+    "profiles": "Beyond the paper: faithfulness and readability of profiles",
+    "histories": "Beyond the paper: cold start and long histories",
 }
 for _name, _title in COMMANDS.items():
     _add(_name, _title)

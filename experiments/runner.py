@@ -46,10 +46,15 @@ def run_all(specs: Iterable[RunSpec], runs: Path, processes: int, console: Conso
     return {name: done[name] for name in wanted}
 
 
-def _in_parallel(specs: Sequence[RunSpec], runs: Path, processes: int, console: Console) -> list[Result]:
+def worker_pool(processes: int) -> ProcessPoolExecutor:
+    """Processes of one thread each, which end with this one."""
     os.environ["OMP_NUM_THREADS"] = "1"  # inherited; read when the libraries are loaded
+    return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_start_worker)
+
+
+def _in_parallel(specs: Sequence[RunSpec], runs: Path, processes: int, console: Console) -> list[Result]:
     results: list[Result] = []
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_start_worker)
+    pool = worker_pool(processes)
     try:
         with _bars(console) as bars:
             clock = Clock(processes, {spec.name: _guess(spec) for spec in specs})

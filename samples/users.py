@@ -62,21 +62,26 @@ def _make_user(user_id: str, rng: np.random.Generator) -> User:
 
 
 def make_sessions(
-    catalogue: Catalogue, users: Sequence[User], seed: int, split: str = "train", choice: Choice = Choice()
+    catalogue: Catalogue,
+    users: Sequence[User],
+    seed: int,
+    split: str = "train",
+    choice: Choice = Choice(),
+    length: int = HISTORY_LENGTH,
 ) -> Iterator[Session]:
-    """One session a user: HISTORY_LENGTH films that were watched and reviewed, then the one that was chosen next."""
+    """One session a user: `length` films that were watched and reviewed, then the one that was chosen next."""
     rng = np.random.default_rng([seed, 3])
     weights = kind_weights(TASTE_WEIGHT)
     for user in users:
         liked = catalogue.attributes @ (_indicator(user.likes) * weights)  # [items]
         disliked = catalogue.attributes @ (_indicator(user.dislikes) * weights)
         preference = choice.sharpness * (liked - disliked)
-        chosen = list(_top(preference + choice.popularity * catalogue.quality, HISTORY_LENGTH + 1, rng))
+        chosen = list(_top(preference + choice.popularity * catalogue.quality, length + 1, rng))
         *history, target = chosen
         if rng.random() < DISAPPOINTMENT:
             logits = -preference
             logits[chosen] = -np.inf
-            history[rng.integers(HISTORY_LENGTH)] = _top(logits, 1, rng)[0]
+            history[rng.integers(length)] = _top(logits, 1, rng)[0]
         start = FIRST_TIME_MS + int(rng.integers(365)) * DAY_MS
         entries = []
         for position, at in enumerate(history):

@@ -16,7 +16,7 @@ ALL_TYPES = (*(name for name, about in SYSTEMS.items() if about.kind in ("No Pro
 
 
 def _experiment(title: str, systems: Sequence[str]) -> Experiment:
-    return Experiment(lambda settings: settings.specs(systems), _report(title))
+    return Experiment(title, lambda settings: settings.specs(systems), _report(title))
 
 
 def _report(title: str) -> Callable[[Settings, Sequence[Result]], Report]:

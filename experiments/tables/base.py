@@ -45,6 +45,7 @@ class Report:
 class Experiment:
     """One table or figure."""
 
+    title: str
     plan: Callable[[Settings], list[RunSpec]]
     report: Callable[[Settings, Sequence[Result]], Report]
 

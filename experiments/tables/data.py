@@ -40,4 +40,4 @@ def counted(dataset: Dataset) -> dict[str, Any]:
     return {"name": dataset.name, "sessions": sessions, "items": len(dataset.items), "interactions": len(pairs)}
 
 
-TABLE_1 = Experiment(plan=lambda settings: [], report=_report)
+TABLE_1 = Experiment("data statistics", plan=lambda settings: [], report=_report)

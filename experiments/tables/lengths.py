@@ -78,4 +78,4 @@ def _picture(lengths: Mapping[int, Scores], without: Mapping[str, Scores]) -> Fi
     return figure
 
 
-TABLE_4 = Experiment(_plan, _report)
+TABLE_4 = Experiment("profile length", _plan, _report)

@@ -61,4 +61,4 @@ def _picture(scores: ByRatio) -> Figure:
     return figure
 
 
-FIGURE_4 = Experiment(_plan, _report)
+FIGURE_4 = Experiment("share of the training data", _plan, _report)

@@ -7,44 +7,56 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 service=${1:?usage: build.sh SERVICE [run]}
 out=$PWD/build/images
-image=langptune/$service:0.1.0
-export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot
-store=(--root "$out/storage" --runroot "$out/run")
+base=localhost/langptune/base:bookworm
+image=localhost/langptune/$service:0.1.0
+dockerfile=infra/images/$service/Dockerfile
 pip=${PIP:-.venv/bin/pip}
+export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot BUILDAH_FORMAT=docker # OCI's format has no health command
 
-need() { command -v "$1" >/dev/null || { echo "build.sh: $1 is not installed (apt install $1)" >&2; exit 3; }; }
-need buildah
-need debootstrap
+for command in buildah debootstrap; do
+  command -v $command >/dev/null || { echo "build.sh: $command is not installed (apt install $command)" >&2; exit 3; }
+done
 mkdir -p "$out/wheels/$service"
+on() { buildah --root "$out/storage" --runroot "$out/run" "$@"; }
 
-if ! buildah "${store[@]}" inspect --type image langptune/base:bookworm >/dev/null 2>&1; then
+if ! on inspect --type image $base >/dev/null 2>&1; then
   echo "base: Debian 12 with Python 3.11"
   [ -x "$out/rootfs/usr/bin/python3" ] ||
     debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates bookworm "$out/rootfs" >"$out/debootstrap.log"
-  container=$(buildah "${store[@]}" from scratch)
-  buildah "${store[@]}" add --quiet "$container" "$out/rootfs" / >/dev/null
-  buildah "${store[@]}" commit --quiet --rm "$container" langptune/base:bookworm >/dev/null
+  container=$(on from scratch)
+  on add --quiet "$container" "$out/rootfs" / >/dev/null
+  on commit --quiet --rm "$container" $base >/dev/null
 fi
 
-extra=$(sed -n "s/.*'\.\[\(.*\)\]'.*/\1/p" "infra/images/$service/Dockerfile")
+extra=$(sed -n "s/.*'\.\[\(.*\)\]'.*/\1/p" "$dockerfile")
 echo "wheels: [$extra]"
 "$pip" wheel --quiet --wheel-dir "$out/wheels/$service" --constraint constraints.txt ".[$extra]" 'setuptools>=80' wheel
 rm -f "$out/wheels/$service"/langptune-*.whl # made anew in the image, from the sources
 
 echo "image: $image"
-buildah "${store[@]}" build --quiet --file "infra/images/$service/Dockerfile" --tag "$image" --volume "$out/wheels/$service:/wheels:ro" \
-  --build-arg BASE=localhost/langptune/base:bookworm --build-arg PIP_NO_INDEX=1 --build-arg PIP_FIND_LINKS=/wheels . >/dev/null
+on build --quiet --pull=never --file "$dockerfile" --tag "$image" --volume "$out/wheels/$service:/wheels:ro" \
+  --build-arg BASE=$base --build-arg PIP_NO_INDEX=1 --build-arg PIP_FIND_LINKS=/wheels . >/dev/null
 [ "${2:-}" = run ] || exit 0
 
-container=$(buildah "${store[@]}" from "localhost/$image")
-cleanup() { buildah "${store[@]}" rm "$container" >/dev/null; }
-trap cleanup EXIT
-inside() { buildah "${store[@]}" run "$container" -- "$@"; }
-echo "user: $(inside id -u):$(inside id -g); compilers and pip: $(inside sh -c 'command -v gcc cc g++ make pip pip3 || echo none')"
-port=$(sed -n 's/^EXPOSE \([0-9]*\).*/\1/p' "infra/images/$service/Dockerfile")
+# The settings of overlays/dev, as far as a service alone needs them.
+settings=(
+  LANGPTUNE_GATEWAY_AUTH=jwt LANGPTUNE_GATEWAY_JWT_SECRET=a-secret-for-the-time-of-this-check
+  LANGPTUNE_PROFILE_MODEL=/opt/langptune/models/profile-writer LANGPTUNE_EMBEDDING_MODEL=/opt/langptune/models/embedder
+  LANGPTUNE_WEIGHTS_URI=/tmp/weights LANGPTUNE_DECODER_DATA=/tmp/decoder LANGPTUNE_JOBS_FOLDER=/tmp/jobs
+)
+container=$(on from --pull=never "$image")
+trap 'on rm "$container" >/dev/null' EXIT
+inside() { on run "${settings[@]/#/--env=}" "$container" -- "$@"; }
+
+echo "user: $(inside id -u):$(inside id -g)"
+echo "compilers and pip: $(inside sh -c 'command -v cc gcc g++ make pip pip3 || echo none')"
+port=$(sed -n 's/^EXPOSE \([0-9]*\).*/\1/p' "$dockerfile")
 inside sh -c "echo \$\$ >/tmp/pid; exec python -m services.$service" >"$out/$service.log" 2>&1 &
 running=$!
-for _ in $(seq 60); do inside python -m langptune.rpc.probe "127.0.0.1:$port" 2>/dev/null && healthy=yes && break; sleep 1; done
+for _ in $(seq 60); do
+  if inside python -m langptune.rpc.probe "127.0.0.1:$port" 2>/dev/null; then healthy=yes && break; fi
+  sleep 1
+done
 if [ "${healthy:-}" != yes ]; then tail -20 "$out/$service.log"; echo "the image does not serve" >&2; exit 1; fi
 echo "health: SERVING"
 kill -TERM "$(inside cat /tmp/pid)"

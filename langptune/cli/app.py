@@ -40,3 +40,4 @@ app.add_typer(releases, name="releases")
 app.command()(evaluate)
 if find_spec("experiments"):  # the paper's experiments stand above this package, which must not import them
     app.add_typer(import_module("experiments.command").app, name="experiment")
+    app.add_typer(import_module("experiments.study.command").app, name="study")

@@ -8,10 +8,10 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -23,6 +23,7 @@ from langptune.data.options import PrepareOptions, Split
 from langptune.text import DEFAULT_DOMAIN
 
 if TYPE_CHECKING:
+    from langptune.data.prepare import Prepared
     from langptune.data.raw import Progress as ProgressCallback
 
 app = typer.Typer(no_args_is_help=True, help="Prepare data sets.")
@@ -80,10 +81,6 @@ def prepare(
 
     Example: langptune data prepare --reviews Books.jsonl.gz --metadata meta_Books.jsonl.gz --out books --domain books
     """
-    from langptune.data.prepare import prepare as run
-    from langptune.data.tokens import token_counter
-
-    began = time.monotonic()
     options = PrepareOptions(
         split=split,
         history_length=history_length,
@@ -97,45 +94,76 @@ def prepare(
         domain=domain,
         skip_malformed=skip_malformed,
     )
-    embedder = token_counter(embedder_tokenizer, "embedder_tokenizer")
-    encoder = token_counter(encoder_tokenizer, "encoder_tokenizer")
+    began = time.monotonic()
     try:
-        with _progress() as progress:
-            prepared = run(
-                reviews,
-                metadata,
-                out,
-                options=options,
-                name=name,
-                embedder_tokens=embedder,
-                encoder_tokens=encoder,
-                overwrite=overwrite,
-                progress=progress,
-            )
+        prepared = _prepare(_Sources(reviews, metadata, embedder_tokenizer, encoder_tokenizer), out, options, name, overwrite)
     except EmptyResult as error:
-        if as_json:
-            typer.echo(json.dumps({"funnel": [asdict(row) for row in error.funnel]}))
-        else:
-            _print_funnel(error.funnel)
+        _show_where_it_ended(error, as_json)
         raise
-    report = {
-        "folder": str(prepared.dataset.folder),
-        "name": prepared.dataset.name,
-        "content_hash": prepared.dataset.content_hash,
-        "counts": prepared.dataset.info["counts"],
-        "sessions": dict(prepared.sessions),
-        "funnel": [asdict(row) for row in prepared.funnel],
-        "seconds": round(time.monotonic() - began, 2),
-        "peak_memory_mib": _peak_memory_mib(),
-    }
+    report = _report(prepared, time.monotonic() - began)
     if as_json:
         typer.echo(json.dumps(report))
-        return
+    else:
+        _show(prepared, report)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """Raw files, and tokenizers (None: the estimate) that their texts are counted with."""
+
+    reviews: Path
+    metadata: Path
+    embedder_tokenizer: str | None
+    encoder_tokenizer: str | None
+
+
+def _prepare(sources: _Sources, out: Path, options: PrepareOptions, name: str | None, overwrite: bool) -> Prepared:
+    from langptune.data.prepare import prepare as run
+    from langptune.data.tokens import token_counter
+
+    embedder = token_counter(sources.embedder_tokenizer, "embedder_tokenizer")
+    encoder = token_counter(sources.encoder_tokenizer, "encoder_tokenizer")
+    with _progress() as progress:
+        return run(
+            sources.reviews,
+            sources.metadata,
+            out,
+            options=options,
+            name=name,
+            embedder_tokens=embedder,
+            encoder_tokens=encoder,
+            overwrite=overwrite,
+            progress=progress,
+        )
+
+
+def _report(prepared: Prepared, seconds: float) -> dict[str, Any]:
+    dataset = prepared.dataset
+    return {
+        "folder": str(dataset.folder),
+        "name": dataset.name,
+        "content_hash": dataset.content_hash,
+        "counts": dataset.info["counts"],
+        "sessions": dict(prepared.sessions),
+        "funnel": [asdict(row) for row in prepared.funnel],
+        "seconds": round(seconds, 2),
+        "peak_memory_mib": _peak_memory_mib(),
+    }
+
+
+def _show(prepared: Prepared, report: dict[str, Any]) -> None:
     _print_funnel(prepared.funnel)
     sizes = ", ".join(f"{size:,} {split_name}" for split_name, size in prepared.sessions.items())
     typer.echo(f"Sessions: {sizes}.")
     typer.echo(f"Wrote {report['folder']} (content hash {prepared.dataset.content_hash[:16]}).")
     typer.echo(f"Took {report['seconds']} s and at most {report['peak_memory_mib']} MiB of memory.")
+
+
+def _show_where_it_ended(error: EmptyResult, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"funnel": [asdict(row) for row in error.funnel]}))
+    else:
+        _print_funnel(error.funnel)
 
 
 def _print_funnel(funnel: Sequence[FunnelRow]) -> None:

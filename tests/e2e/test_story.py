@@ -100,6 +100,11 @@ def read_and_edit_the_profile(lp: Run, user: str, seen: set[str]) -> None:
 
 
 def train_and_evaluate(lp: Run, world: Dataset, out: Path) -> str:
+    plan = lp("train", "start", str(world.folder), *TINY_JOB, "--dry-run").json()
+    assert (plan["cl_updates"], plan["rlso_updates"]) == (1, 1)
+    assert plan["encoder_trainable_parameters"] == plan["encoder_parameters"] > 0
+    assert [stage["zero_stage"] for stage in plan["memory"]] == [0, 1, 2, 3]
+    assert lp("train", "list").json() == []  # a dry run starts nothing
     job = lp("train", "start", str(world.folder), *TINY_JOB, "--watch").json()
     assert (job["state"], job["steps_done"], job["steps_total"], job["release_id"]) == ("succeeded", 2, 2, "r2")
     assert [each["job_id"] for each in lp("train", "list").json()] == [job["job_id"]]

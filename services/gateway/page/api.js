@@ -1,6 +1,9 @@
 // The RPCs of the gateway as Connect JSON: one function for a call, one for a stream from the server, one kind of error.
 
+import { token } from "./session.js";
+
 const PACKAGE = "/langptune.v1.";
+const WEEK = 7 * 86_400_000; // milliseconds; the longest that a job is watched
 
 export class RpcError extends Error {
   constructor(code, message, metadata) {
@@ -26,9 +29,8 @@ export async function call(service, method, request = {}, { timeout = 30_000, si
 
 /** The messages of a stream, as they come. */
 export async function* stream(service, method, request, { signal } = {}) {
-  const week = 7 * 86_400_000;
   const body = envelope(JSON.stringify(request));
-  const response = await post(service, method, "application/connect+json", body, week, signal);
+  const response = await post(service, method, "application/connect+json", body, WEEK, signal);
   if (!response.ok) throw rpcError(await response.json());
   for await (const [flags, message] of envelopes(response.body.getReader())) {
     if (!(flags & 2)) yield message;
@@ -38,10 +40,13 @@ export async function* stream(service, method, request, { signal } = {}) {
 
 async function post(service, method, type, body, timeout, signal) {
   const deadline = AbortSignal.timeout(timeout);
+  const headers = { "Content-Type": type, "Connect-Protocol-Version": "1", "Connect-Timeout-Ms": String(timeout) };
+  if (token()) headers.Authorization = `Bearer ${token()}`;
   try {
     return await fetch(`${PACKAGE}${service}/${method}`, {
       method: "POST",
-      headers: { "Content-Type": type, "Connect-Protocol-Version": "1", "Connect-Timeout-Ms": String(timeout) },
+      credentials: "omit",
+      headers,
       body,
       signal: signal ? AbortSignal.any([signal, deadline]) : deadline,
     });
@@ -54,7 +59,18 @@ async function post(service, method, type, body, timeout, signal) {
 function rpcError(body) {
   const error = body.error ?? body;
   const info = (error.details ?? []).find((detail) => detail.type === "google.rpc.ErrorInfo");
-  return new RpcError(error.code ?? "unknown", error.message ?? "Something went wrong.", info ? metadataOf(info.value) : {});
+  const metadata = info ? metadataOf(info.value) : {};
+  if (error.code === "unauthenticated")
+    document.dispatchEvent(new CustomEvent("unauthenticated", { detail: sentence(error, metadata) }));
+  return new RpcError(error.code ?? "unknown", sentence(error, metadata), metadata);
+}
+
+/** What the server says, as a sentence. */
+function sentence({ code, message = "" }, metadata) {
+  if (code === "resource_exhausted" && metadata.retry_after)
+    return `Too much at once. Try again in ${Math.ceil(metadata.retry_after)} s.`;
+  if (!message) return "Something went wrong on the server.";
+  return message[0].toUpperCase() + message.slice(1) + (/[.!?]$/.test(message) ? "" : ".");
 }
 
 /** The metadata map (field 3) of a google.rpc.ErrorInfo in base64: [key (1), value (2)] pairs, all strings. */

@@ -1,35 +1,70 @@
-// The left side: the text with its unsaved edit, the suggestion beside it, what is said of each sentence.
+// The left side: the profile as it is stored, the unsaved edit of it, and what goes on between the two.
 
 import { call } from "./api.js";
-import { $, element, pressed, say, when, word } from "./dom.js";
-import { showPreview, showRanking } from "./ranking.js";
+import { showAvoid } from "./avoid.js";
+import { showConflict } from "./conflict.js";
+import { $, button, complain, element, grow, pressed, say, when, word } from "./dom.js";
+import { fetchEvidence } from "./evidence.js";
+import { forgetRanking, showPreview, showRanking, showSavedAgain } from "./ranking.js";
 import { showRevisions } from "./revisions.js";
+import { NONE, NOT_TRUE, Sentences } from "./sentences.js";
+import { showSuggestion } from "./suggestion.js";
 
 const SERVICE = "ProfileService";
-const PAUSE = 200; // milliseconds of not typing before a preview is asked for
+const PAUSE = 60; // milliseconds of not typing before a preview is asked for; a newer one calls the one that runs off
 const WRITING = 300_000; // milliseconds that the encoder may take
+const ORIGINS = {
+  generated: "Written from your history",
+  edited: "In your own words",
+  restored: "An earlier text",
+  suggested: "A suggestion that you took",
+};
 
 let user = "";
-let profile = null; // as it is stored; null without one
-let suggestion = null;
-let marks = new Map(); // sentence -> mark
+let page = {}; // as it is stored: profile, suggestion, marks, and what else comes with them
+let draft = ""; // the text as it stands on the screen
+let accepting = false; // whether the draft was taken from the suggestion
 let typing = 0; // timer of the next preview
-let asking = null; // AbortController of the running one
+const list = new Sentences({ write, mark });
 
-/** Show `name`'s profile and ranking. */
+/** Show `name`'s profile and ranking. An edit of the same user's that is not saved stays. */
 export async function openProfile(name) {
+  if (name === user && unsaved()) return void ($("profile-view").hidden = false);
+  if (name !== user) {
+    forgetRanking();
+    for (const part of ["profile-view", "revisions"]) $(part).hidden = true;
+  }
   user = name;
-  say(`Opening ${user} ...`);
-  const page = await stored();
-  show(page);
-  await Promise.all([showRanking(user), showRevisions(user, profile, restored)]);
-  say("");
+  const found = await stored();
+  if (name !== user) return; // another one was opened meanwhile
+  show(found);
+  $("profile-view").hidden = false;
+  await around();
 }
 
-/** Whether the text holds words that are not saved. */
-export function unsaved() {
-  return user !== "" && $("text").value !== (profile?.text ?? "");
+/** What stands around the saved profile: the list, the evidence, earlier texts, what the user avoids. */
+async function around() {
+  if (page.profile) fetchEvidence(user, () => list.flagAgain());
+  showAvoid(user, page.avoid ?? [], rankAgain);
+  await Promise.all([showRanking(user, follow), showRevisions(user, page.profile, { restored, conflicted })]);
 }
+
+/** Something else than the text has changed what is ranked by. */
+async function rankAgain() {
+  await showRanking(user, follow);
+  if (unsaved()) await preview();
+}
+
+/** Whose profile is open. */
+export const openUser = () => user;
+
+/** Whether the text on the screen is another than the stored one. */
+export function unsaved() {
+  return user !== "" && draft.trim() !== text();
+}
+
+const text = () => page.profile?.text ?? "";
+const etag = () => page.profile?.etag ?? "";
 
 async function stored() {
   try {
@@ -40,127 +75,184 @@ async function stored() {
   }
 }
 
-function show(page) {
-  profile = page.profile ?? null;
-  suggestion = page.suggestion ?? null;
-  marks = new Map((page.marks ?? []).map((each) => [each.sentence, each.mark]));
-  $("profile-body").hidden = false;
-  $("profile-about").textContent = profile
-    ? `${word(profile.origin, "PROFILE_ORIGIN_")}, revision ${profile.revision}, ${when(profile.createTime)}`
-    : "None yet: write one, or press Regenerate to have it written from the history.";
-  $("text").value = profile?.text ?? "";
-  $("suggestion").hidden = !suggestion;
-  $("suggestion-text").textContent = suggestion?.text ?? "";
+function show(found) {
+  page = { ...found, marks: new Map((found.marks ?? []).map((each) => [each.sentence, each.mark])) };
+  const { profile, suggestion } = page;
+  accepting = false;
+  $("profile-about").replaceChildren(...(profile ? about(profile) : [`${user} has none yet.`]));
+  $("empty").hidden = Boolean(profile);
+  $("words").hidden = !profile;
+  $("as-text").hidden = $("regenerate").hidden = !profile;
   $("conflict").hidden = true;
-  showSentences();
-  showDirty();
+  showSuggestion(suggestion, text(), { take, dismiss });
+  const denied = [...page.marks].filter(([, mark]) => mark === NOT_TRUE).map(([sentence]) => sentence);
+  $("denied").hidden = !denied.length;
+  $("denied-list").replaceChildren(
+    ...denied.map((sentence) =>
+      element(
+        "li",
+        {},
+        element("s", {}, sentence),
+        " ",
+        button("Allow again", () => mark(sentence, NONE), { "aria-label": `Allow again: ${sentence}`, class: "small" }),
+      ),
+    ),
+  );
+  put(text());
 }
 
-function showSentences() {
-  const said = new Intl.Segmenter("en", { granularity: "sentence" });
-  const sentences = [...said.segment(profile?.text ?? "")].map((each) => each.segment.trim()).filter(Boolean);
-  const denied = [...marks].filter(([, mark]) => mark === "SENTENCE_MARK_NOT_TRUE").map(([sentence]) => sentence);
-  $("sentences").replaceChildren(...sentences.map(sentenceRow), ...denied.map(deniedRow));
+function about(profile) {
+  const generated = profile.origin === "PROFILE_ORIGIN_GENERATED" && profile.interactions;
+  const origin = generated
+    ? `Written from ${profile.interactions} of your ratings`
+    : ORIGINS[word(profile.origin, "PROFILE_ORIGIN_")];
+  const since = page.refreshPending
+    ? " A new one is being written."
+    : page.newInteractions
+      ? ` ${page.newInteractions} new ratings since.`
+      : "";
+  return [`${origin}, `, when(profile.createTime), `. Revision ${profile.revision}.${since}`];
 }
 
-function sentenceRow(sentence) {
-  const pinned = marks.get(sentence) === "SENTENCE_MARK_PINNED";
-  return element("li", {}, element("span", { class: "said" }, sentence),
-    element("button", { "aria-pressed": String(pinned), "aria-label": `Pin: ${sentence}`,
-      onclick: pressed(() => mark(sentence, pinned ? "SENTENCE_MARK_NONE" : "SENTENCE_MARK_PINNED")) }, pinned ? "Pinned" : "Pin"),
-    element("button", { "aria-label": `Not true: ${sentence}`,
-      onclick: pressed(() => mark(sentence, "SENTENCE_MARK_NOT_TRUE")) }, "Not true"));
+/** The draft is `value`, wherever it comes from, and is shown so. */
+function put(value) {
+  draft = value;
+  list.show(draft, text(), page.marks);
+  $("text").value = draft;
+  showUnsaved();
 }
 
-function deniedRow(sentence) {
-  return element("li", { class: "not-true" }, element("span", { class: "said" }, sentence),
-    element("button", { "aria-label": `Allow again: ${sentence}`,
-      onclick: pressed(() => mark(sentence, "SENTENCE_MARK_NONE")) }, "Allow again"));
+function showUnsaved() {
+  $("unsaved").hidden = !unsaved();
+  if (!$("text").hidden) grow($("text"));
+}
+
+/** The draft is `value` as it is typed; the list follows after a pause. */
+function write(value) {
+  draft = value;
+  showUnsaved();
+  clearTimeout(typing);
+  typing = setTimeout(preview, PAUSE);
+}
+
+function preview() {
+  if (unsaved() && draft.trim()) return showPreview(user, draft);
+  return showSavedAgain();
+}
+
+/** From a reason in the list to the sentence that it names. */
+function follow(sentence) {
+  asText(false);
+  if (!list.reach(sentence)) say("This sentence is not in the text any more.");
 }
 
 async function mark(sentence, value) {
-  if (unsaved()) return say("Save or discard your edit first.", true);
-  await call(SERVICE, "MarkProfileSentence", { userId: user, sentence, mark: value, etag: profile.etag });
-  await reload(value === "SENTENCE_MARK_NOT_TRUE" ? "Taken out; it will not be written again." : "Remembered.");
+  if (unsaved()) throw new Error("Save or discard your edit first.");
+  await guarded(() => call(SERVICE, "MarkProfileSentence", { userId: user, sentence, mark: value, etag: etag() }));
+  await reload(value === NOT_TRUE ? "Taken out; it will not be written again." : "Remembered.");
+  if (!list.reach(sentence)) $("profile-title").focus();
+}
+
+/** `work` on the newest text; when somebody else was first, theirs is shown before anything is lost. */
+async function guarded(work) {
+  try {
+    return await work();
+  } catch (problem) {
+    if (problem.code === "aborted") await conflicted();
+    throw problem.code === "aborted"
+      ? new Error("The profile was changed elsewhere meanwhile. Look it over and try again.")
+      : problem;
+  }
+}
+
+async function conflicted() {
+  show(await stored());
+  await around();
 }
 
 async function reload(told) {
-  await openProfile(user);
+  await conflicted();
   say(told);
 }
 
 const restored = (revision) => reload(`Revision ${revision} is the profile again.`);
 
-function showDirty() {
-  const dirty = unsaved();
-  $("save").disabled = !dirty || !$("text").value.trim();
-  $("discard").disabled = !dirty;
-  $("dirty").textContent = dirty ? "not saved" : "";
-}
-
-$("text").addEventListener("input", () => {
-  showDirty();
-  clearTimeout(typing);
-  typing = setTimeout(preview, PAUSE);
-});
-
-async function preview() {
-  asking?.abort();
-  asking = new AbortController();
+async function save() {
+  const [service, request] = accepting ? ["AcceptProfileSuggestion", { mergedText: draft }] : ["UpdateProfile", { text: draft }];
+  if (!draft.trim()) throw new Error("A profile cannot be empty. Remove sentences until one is left, or discard your edit.");
   try {
-    if (!unsaved() || !$("text").value.trim()) await showRanking(user);
-    else await showPreview(user, $("text").value, asking.signal);
+    await call(SERVICE, service, { userId: user, etag: etag(), ...request });
   } catch (problem) {
-    if (problem.name !== "AbortError") say(problem.message, true);
-  }
-}
-
-async function save(etag) {
-  const text = $("text").value;
-  try {
-    await call(SERVICE, "UpdateProfile", { userId: user, text, etag });
-  } catch (problem) {
-    if (problem.code === "aborted") return showConflict(text);
+    if (problem.code === "aborted") return clash();
     throw problem;
   }
   await reload("Saved. The list follows your words.");
+  $("profile-title").focus();
 }
 
 /** Somebody else saved first: both texts are shown, and nothing is lost until a choice is made. */
-async function showConflict(mine) {
-  const page = await stored();
-  const theirs = page.profile?.text ?? "";
-  $("conflict").replaceChildren(
-    element("h2", {}, "The profile was changed elsewhere meanwhile"),
-    element("blockquote", {}, theirs),
-    element("p", { class: "actions" },
-      element("button", { onclick: pressed(() => save(page.profile?.etag ?? "")) }, "Save mine over it"),
-      element("button", { onclick: pressed(() => reload("Yours was discarded.")) }, "Take theirs")));
-  $("text").value = mine;
-  $("conflict").hidden = false;
-  $("conflict").querySelector("button").focus();
+async function clash() {
+  const [base, mine] = [text(), draft];
+  const found = await stored();
+  showConflict({ base, mine, theirs: found.profile?.text ?? "" }, (chosen) => {
+    show(found);
+    put(chosen);
+    preview();
+    say(unsaved() ? "Look it over, then save." : "Yours was discarded.");
+    $("profile-title").focus();
+  });
 }
 
-$("save").addEventListener("click", pressed(() => save(profile?.etag ?? "")).bind(null));
-$("discard").addEventListener("click", () => {
-  $("text").value = profile?.text ?? "";
-  showDirty();
-  preview();
-});
-$("regenerate").addEventListener("click", pressed(async () => {
-  if (unsaved()) return say("Save or discard your edit first.", true);
-  say("Writing from your history ...");
-  const { suggestion: beside } = await call(SERVICE, "RefreshProfile", { userId: user }, { timeout: WRITING });
-  await reload(beside ? "Your words stay as they are; a suggestion lies beside them." : "Written anew.");
-}));
-$("accept").addEventListener("click", pressed(() => accept("")));
-$("merge").addEventListener("click", pressed(() => accept(`${profile?.text ?? ""}\n${suggestion.text}`)));
-$("dismiss").addEventListener("click", pressed(async () => {
+/** Lay a text that the suggestion gave on the screen, not saved yet. */
+function take(value) {
+  put(value);
+  accepting = true;
+  $("words").hidden = false;
+  $("suggestion").hidden = true;
+  $("save").focus();
+  return preview();
+}
+
+async function dismiss() {
   await call(SERVICE, "DismissProfileSuggestion", { userId: user });
-  await reload("Dismissed.");
-}));
-
-async function accept(mergedText) {
-  await call(SERVICE, "AcceptProfileSuggestion", { userId: user, etag: profile?.etag ?? "", mergedText });
-  await reload("Saved. The list follows.");
+  page.suggestion = null;
+  $("suggestion").hidden = true;
+  $("profile-title").focus();
+  say("Dismissed.");
 }
+
+async function regenerate() {
+  if (unsaved()) throw new Error("Save or discard your edit first.");
+  say("Writing from your history …");
+  const { suggestion } = await guarded(() => call(SERVICE, "RefreshProfile", { userId: user }, { timeout: WRITING }));
+  await reload(suggestion ? "Your words stay as they are. A suggestion lies beside them." : "Written anew.");
+  (suggestion ? $("suggestion") : $("profile-title")).focus();
+}
+
+function asText(on) {
+  $("as-text").setAttribute("aria-pressed", String(on));
+  $("sections").hidden = $("add-line").hidden = $("how").hidden = on;
+  $("text").hidden = $("text-label").hidden = !on;
+  put(draft);
+  if (on) $("text").focus();
+}
+
+$("text").addEventListener("input", () => write($("text").value));
+$("as-text").addEventListener("click", () => asText($("text").hidden));
+$("save").addEventListener("click", pressed(save));
+$("words").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || !unsaved()) return;
+  event.preventDefault();
+  save().catch(complain);
+});
+$("discard").addEventListener("click", () => {
+  show({ ...page, marks: [...page.marks].map(([sentence, mark]) => ({ sentence, mark })) });
+  preview();
+  $("profile-title").focus();
+});
+for (const each of ["regenerate", "have-written"]) $(each).addEventListener("click", pressed(regenerate));
+$("write").addEventListener("click", () => {
+  $("empty").hidden = true;
+  $("words").hidden = false;
+  $("add").click();
+});

@@ -113,9 +113,28 @@ async def test_a_guard_stops_a_job_which_goes_on_from_its_best_checkpoint_with_o
     with pytest.raises(InvalidArgument) as refused:
         await client.resume("guarded", gradient_norm__action="panic")
     assert refused.value.field == "overrides[guards.gradient_norm.action]"
+    told = len(events) + await _resumed_with_other_data(world, client)
     resumed = await client.resume("guarded", gradient_norm__action="warn")
     assert resumed.resolved["guards.gradient_norm.action"] == "warn"
-    events = await client.watch("guarded", after=len(events))
+    events = await client.watch("guarded", after=told)
     assert [event.step_done.step for event in events if event.HasField("step_done")] == [4, 5, 6]
     assert [event.guard_fired.stops for event in events if event.HasField("guard_fired")] == [False]
     assert events[-1].state_changed.state == pb.JOB_STATE_SUCCEEDED
+
+
+async def _resumed_with_other_data(world: World, client: Client) -> int:
+    """The job refuses to go on with a data set that is not its own, and can go on once that is back."""
+    description = world.dataset.folder / "dataset.json"
+    own = description.read_text()
+    before = len(await client.watch("guarded"))
+    description.write_text(own.replace(world.dataset.content_hash, "0" * 64))
+    try:
+        await client.resume("guarded", gradient_norm__action="warn")
+        events = await client.watch("guarded", after=before)
+    finally:
+        description.write_text(own)
+    job = await client.get("guarded")
+    assert job.state == pb.JOB_STATE_FAILED
+    assert job.error.endswith("has changed since the job began: it cannot go on with other data")
+    assert not any(event.HasField("step_done") for event in events)
+    return len(events)

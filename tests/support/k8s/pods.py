@@ -19,12 +19,15 @@ from tests.support.k8s.manifests import WORKLOADS, Object, containers, environme
 SETTINGS: Mapping[str, type[ServiceSettings]] = {
     "gateway": GatewaySettings,
     "encoder": EncoderSettings,
+    "rollouts": EncoderSettings,  # the same image, for training; only with components/gpu-training
     "decoder": DecoderSettings,
     "trainer": TrainerSettings,
 }
 SPARE = 10  # seconds that a drain has left over when all goes as it should
 # Agreed upon, and not yet on main:
-_COMING = re.compile(r"LANGPTUNE_(WORKER_\w+|KUBERNETES_\w+|TRAINER_LAUNCHER|[A-Z]+_METRICS_PORT|\w*TLS\w+|HEALTH_PORT|OTLP\w+)$")
+_COMING = re.compile(
+    r"LANGPTUNE_(WORKER_\w+|KUBERNETES_\w+|TRAINER_LAUNCHER|TGI_\w+|ROLLOUT_ENCODER_ADDRESS|[A-Z]+_METRICS_PORT|OTLP\w+)$"
+)
 _FOREIGN = re.compile(r"HF_|AWS_|QDRANT__|OTEL_|REDISCLI_AUTH|QDRANT_INIT_FILE_PATH|HOME$|MODEL_ID$|WORKER_|OMP_|SSL_CERT")
 
 
@@ -45,8 +48,10 @@ def resolved(objects: Sequence[Object], service: str) -> Any:
 def settings(objects: Sequence[Object]) -> list[str]:
     """Every variable is a setting that the service knows, its value one that it accepts, and every address one that is there."""
     problems = []
-    for service, kind in SETTINGS.items():
-        workload = named(objects, "Deployment", service)
+    for workload in of_kind(objects, "Deployment"):
+        service = workload["metadata"]["name"]
+        if not (kind := SETTINGS.get(service)):
+            continue
         for container in containers(workload):
             for name in environment(objects, container):
                 known = name.startswith("LANGPTUNE_") and name.removeprefix("LANGPTUNE_").lower() in kind.model_fields
@@ -79,7 +84,7 @@ def probes(objects: Sequence[Object]) -> list[str]:
 def drains(objects: Sequence[Object]) -> list[str]:
     """A pod's grace covers what its process takes to end: preStop, then running calls, then what comes after them."""
     encoder = resolved(objects, "encoder")
-    needed: dict[str, float] = {
+    needed: dict[str, float] = {  # by the container's name
         "encoder": encoder.shutdown_grace,
         "decoder": resolved(objects, "decoder").shutdown_grace,
         "gateway": 2 * resolved(objects, "gateway").shutdown_grace,  # gRPC, then HTTP
@@ -184,7 +189,7 @@ def availability(objects: Sequence[Object]) -> list[str]:
         if name in ("decoder", "trainer", "redis") and several:
             problems.append(f"{label(workload)} must be one pod")
         if (
-            name in ("decoder", "trainer", "tgi-blue", "tgi-green")
+            name in ("decoder", "trainer", "rollouts", "tgi-blue", "tgi-green")
             and workload["spec"].get("strategy", {}).get("type") != "Recreate"
         ):
             problems.append(f"{label(workload)}: an update would make it two pods")
@@ -207,8 +212,9 @@ def _addresses(objects: Sequence[Object], service: str, found: Any) -> list[str]
     problems = [f"{service}: {name} is {at}, where no Service is" for name, at in wanted.items() if at not in offered]
     (container,) = named(objects, "Deployment", service)["spec"]["template"]["spec"]["containers"]
     listening = {port["name"]: port["containerPort"] for port in container["ports"]}
-    if listening["grpc"] != getattr(found, f"{service}_port"):
-        problems.append(f"{service} listens on {getattr(found, f'{service}_port')}, its pod says {listening['grpc']}")
+    port = getattr(found, f"{container['name']}_port")
+    if listening["grpc"] != port:
+        problems.append(f"{service} listens on {port}, its pod says {listening['grpc']}")
     return problems
 
 

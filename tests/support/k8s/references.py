@@ -70,6 +70,11 @@ def ports(objects: Sequence[Object]) -> list[str]:
                     problems.append(f"{label(workload)}: {probe} asks port {port}, which is not there")
     for policy in of_kind(objects, "NetworkPolicy"):
         problems += _policy_ports(objects, policy)
+    for monitor in of_kind(objects, "PodMonitor"):
+        for workload in selected(objects, monitor["spec"]["selector"]):
+            for endpoint in monitor["spec"]["podMetricsEndpoints"]:
+                if endpoint["port"] not in _ports(workload):
+                    problems.append(f"{label(monitor)}: {label(workload)} has no port {endpoint['port']}")
     for ingress in of_kind(objects, "Ingress"):
         for backend in _backends(ingress):
             found = [each for each in of_kind(objects, "Service") if each["metadata"]["name"] == backend["name"]]
@@ -197,6 +202,12 @@ def _all_references(objects: Sequence[Object]) -> Iterator[tuple[str, str, str, 
                 yield from ((label(role), "Deployment", name, "") for name in rule["resourceNames"])
     for ingress in of_kind(objects, "Ingress"):
         yield from ((label(ingress), "Secret", tls["secretName"], "") for tls in ingress["spec"].get("tls", ()))
+    for keys in of_kind(objects, "TriggerAuthentication"):
+        yield from ((label(keys), "Secret", each["name"], each["key"]) for each in keys["spec"]["secretTargetRef"])
+    for monitor in of_kind(objects, "PodMonitor"):
+        for endpoint in monitor["spec"]["podMetricsEndpoints"]:
+            if key := endpoint.get("authorization", {}).get("credentials"):
+                yield label(monitor), "Secret", key["name"], key["key"]
 
 
 def _pod_references(who: str, spec: Object) -> Iterator[tuple[str, str, str, str]]:

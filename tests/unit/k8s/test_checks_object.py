@@ -123,8 +123,8 @@ SPOILED: dict[str, tuple[Check, Spoil, str]] = {
     ),
     "rights on a slot that is not there": (
         references.references,
-        lambda o: named(o, "Role", "trainer")["rules"][-1].update(resourceNames=["tgi"]),
-        "Role/trainer needs Deployment tgi",
+        lambda o: named(o, "Role", "tgi-slots")["rules"][0].update(resourceNames=["tgi"]),
+        "Role/tgi-slots needs Deployment tgi",
     ),
     "another namespace": (
         references.namespaces,

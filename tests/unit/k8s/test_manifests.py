@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from services.gateway.refresh_queue import STREAM
 from tests.support.k8s.manifests import K8S, KUBECTL, Object, build, combine, of_kind
 from tests.support.k8s.pods import POD_CHECKS, resolved
 from tests.support.k8s.references import example_secrets, namespaces, ports, references, selectors, targets
@@ -61,6 +62,13 @@ def test_components_on_top(combination: tuple[str, ...], tmp_path: Path) -> None
     assert [problem for version in VERSIONS for problem in schema(objects, version, custom)] == []
 
 
+def test_gateways_are_scaled_by_the_queue_that_they_read(tmp_path: Path) -> None:
+    objects = build(combine(tmp_path, ".", ("autoscaling", "autoscaling/queue-depth")))
+    (scaler,) = of_kind(objects, "ScaledObject")
+    assert [trigger["metadata"].get("stream") for trigger in scaler["spec"]["triggers"]] == [None, STREAM]
+    assert [each["metadata"]["name"] for each in of_kind(objects, "HorizontalPodAutoscaler")] == ["encoder"]
+
+
 def test_every_component_has_a_readme_and_is_combined_with_something() -> None:
     there = {path.parent.name for path in K8S.glob("components/*/kustomization.yaml")}
     assert {path.parent.name for path in K8S.glob("components/*/README.md")} == there
@@ -78,7 +86,7 @@ def test_the_front_door_is_the_system_of_the_card_at_its_smallest() -> None:
         for each in of_kind(objects, "Deployment", "StatefulSet")
         for container in each["spec"]["template"]["spec"]["containers"]
     }
-    assert {name for name, count in gpus.items() if count == 1} == {"tgi-blue", "tgi-green"}
+    assert {name for name, count in gpus.items() if count == 1} == {"tgi-blue", "tgi-green", "rollouts"}
     assert {name for name, count in gpus.items() if not count} == {"gateway", "encoder", "decoder", "trainer", "redis", "qdrant"}
     assert of_kind(objects, "Secret", "CustomResourceDefinition") == []
 
