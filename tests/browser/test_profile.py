@@ -174,3 +174,39 @@ async def test_two_tabs_that_edit_at_once_lose_nothing(tab: OpenTab, site: Site,
     await second.get_by_role("button", name="Save", exact=True).click()
     await expect(second.get_by_role("status")).to_contain_text("Saved")
     assert (await lp.get_profile(user)).text == "Likes trains. Loves snow."
+
+
+async def test_each_sentence_shows_what_it_rests_on(page: Page, site: Site, user: str, lp: LangPTune) -> None:
+    """Of a written profile beside each sentence, and in full where it is open; that nothing supports one is said, too."""
+    evidence = await lp.explain_profile(user)
+    assert evidence.sentences
+    await show(page, site, user)
+    for at, sentence in enumerate(evidence.sentences):
+        row = page.locator("#sections .sentence").nth(at)
+        number = len(sentence.support)
+        expected = "nothing supports this" if not number else "from 1 rating" if number == 1 else f"from {number} ratings"
+        await expect(row.locator(".flag")).to_have_text(expected)
+        await row.locator(".said").click()
+        panel = page.locator(".editing")
+        if number:
+            titles = [support.interaction.item.title for support in sentence.support]
+            await expect(panel.locator(".evidence strong")).to_have_text(titles[:3])
+        else:
+            await expect(panel).to_contain_text("Nothing in your ratings supports this sentence.")
+        await page.keyboard.press("Escape")
+
+
+async def test_what_is_avoided_leaves_the_list_at_once(page: Page, site: Site, user: str, lp: LangPTune) -> None:
+    await show(page, site, user)
+    genre = (await lp.recommend(user)).items[0].item.categories[0]
+    await page.get_by_label("What you never want to see").fill(genre)
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".chip")).to_contain_text(genre)
+    await expect(page.get_by_role("status")).to_contain_text("will not be shown")
+    assert await lp.list_avoid_phrases(user) == (genre,)
+    avoiding = [place.item.title for place in (await lp.recommend(user)).items]
+    await expect(page.locator("#items .title")).to_have_text(avoiding)
+    assert genre not in {category for place in (await lp.recommend(user)).items for category in place.item.categories}
+    await page.get_by_role("button", name=f"Allow again: {genre}").click()
+    await expect(page.locator(".chip")).to_have_count(0)
+    assert await lp.list_avoid_phrases(user) == ()

@@ -45,7 +45,7 @@ export function evidenceOf(sentence) {
   return element(
     "div",
     { class: "evidence" },
-    element("p", { class: "quiet" }, "It rests on"),
+    element("p", { class: "quiet" }, "As it is saved, it rests on"),
     element("ul", { class: "plain" }, ...support.slice(0, SHOWN).map(row)),
   );
 }

@@ -1,7 +1,7 @@
 // The left side: the profile as it is stored, the unsaved edit of it, and what goes on between the two.
 
 import { call } from "./api.js";
-import { showAvoid } from "./avoid.js";
+import { avoided, showAvoid } from "./avoid.js";
 import { showConflict } from "./conflict.js";
 import { $, button, complain, element, grow, pressed, say, when, word } from "./dom.js";
 import { fetchEvidence } from "./evidence.js";
@@ -45,7 +45,7 @@ export async function openProfile(name) {
 /** What stands around the saved profile: the list, the evidence, earlier texts, what the user avoids. */
 async function around() {
   if (page.profile) fetchEvidence(user, () => list.flagAgain());
-  showAvoid(user, page.avoid ?? [], rankAgain);
+  showAvoid(user, page.avoid ?? (page.profile ? [] : await avoided(user)), rankAgain);
   await Promise.all([showRanking(user, follow), showRevisions(user, page.profile, { restored, conflicted })]);
 }
 
