@@ -127,7 +127,7 @@ def _texts(field: str, values: struct_pb2.ListValue) -> tuple[str, ...]:
 
 
 def item_from_catalogue(message: common_pb2.Item) -> Item:
-    """An item that the decoder has checked when it was imported; nothing is checked again."""
+    """An item that the decoder has checked when it was imported; its texts are not checked again."""
     return Item(
         item_id=message.item_id,
         title=message.title,
@@ -135,6 +135,7 @@ def item_from_catalogue(message: common_pb2.Item) -> Item:
         categories=tuple(message.categories),
         average_rating=message.average_rating if message.HasField("average_rating") else None,
         price=message.price if message.HasField("price") else None,
+        attributes=_attributes("attributes", message.attributes),
     )
 
 

@@ -10,7 +10,7 @@ import json
 import sys
 from typing import Literal, Self, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 SettingsT = TypeVar("SettingsT", bound="ServiceSettings")
@@ -27,6 +27,14 @@ class ServiceSettings(BaseSettings):
     environment: Literal["development", "production"] = Field("development", description="development allows default secrets")
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all interfaces")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    log_key: SecretStr = Field(
+        SecretStr(""), description="what user ids are hashed with in logs; empty: each process makes its own at its start"
+    )
+    otlp_endpoint: str = Field(
+        "",
+        validation_alias=AliasChoices("otlp_endpoint", "LANGPTUNE_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        description="where traces are sent (OTLP over gRPC), http://host:port; empty: nothing is traced",
+    )
     shutdown_grace: float = Field(20.0, ge=0, le=600, description="seconds that running calls get after SIGTERM")
     max_message_bytes: int = Field(16 << 20, ge=1 << 16, description="largest gRPC message, in bytes")
     call_timeout: float = Field(30.0, gt=0, description="deadline of a call to another service, in seconds, where none is given")

@@ -12,6 +12,7 @@ import structlog
 
 from langptune.errors import FailedPrecondition
 from langptune.rpc.tls import Stamp, Tls
+from langptune.rpc.tracing import client_interceptors
 
 log = structlog.get_logger(__name__)
 
@@ -75,6 +76,8 @@ class Connection:
         leaving.add_done_callback(self._leaving.discard)
 
     def _open(self) -> grpc.aio.Channel:
+        traced = client_interceptors()
         if self._tls is None:
-            return grpc.aio.insecure_channel(self._address, options=self._options)
-        return grpc.aio.secure_channel(self._address, self._tls.channel_credentials(), options=self._options)
+            return grpc.aio.insecure_channel(self._address, options=self._options, interceptors=traced)
+        credentials = self._tls.channel_credentials()
+        return grpc.aio.secure_channel(self._address, credentials, options=self._options, interceptors=traced)

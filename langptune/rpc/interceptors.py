@@ -1,4 +1,4 @@
-"""What happens around every call, on the server: a request id, one log line, and errors as typed statuses.
+"""What happens around every call, on the server: a request id, one log line, metrics, and errors as typed statuses.
 
 Servicers raise `langptune.errors`; here, and only here, they become gRPC statuses. A failing Redis is told as what it means to
 the caller; whatever else escapes a servicer is logged with its trace and answered as INTERNAL without one.
@@ -7,7 +7,6 @@ the caller; whatever else escapes a servicer is logged with its trace and answer
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -19,6 +18,9 @@ from redis.exceptions import RedisError
 
 from langptune.errors import Internal, LangPTuneError, to_status
 from langptune.rpc.context import REQUEST_ID_KEY, bind_request_id
+from langptune.rpc.metrics import meter
+from langptune.rpc.pseudonyms import bind_user
+from langptune.rpc.tracing import trace_id
 from langptune.state import typed_redis_error
 
 log = structlog.get_logger(__name__)
@@ -42,7 +44,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc
         if handler is None or details.method.startswith(OPEN_PREFIXES):
             return handler
         method: str = details.method
-        return wrapped(handler, lambda _, context: _Call(method, context))
+        return wrapped(handler, lambda request, context: _Call(method, context, request))
 
 
 def wrapped(handler: grpc.RpcMethodHandler, around: Around) -> grpc.RpcMethodHandler:
@@ -80,31 +82,43 @@ def _stream(inner: Callable[..., AsyncIterator[Any]], around: Around) -> Callabl
 class _Call(AbstractAsyncContextManager[None, bool]):
     """One call from its first to its last moment."""
 
-    def __init__(self, method: str, context: grpc.aio.ServicerContext) -> None:
+    def __init__(self, method: str, context: grpc.aio.ServicerContext, request: Any) -> None:
+        """`request` is a message, or a stream of them."""
         self.method = method
         self.context = context
-        self.started = time.perf_counter()
+        self.request = request
+        self.meter = meter(method)
+        self.started = self.meter.begin()
 
     async def __aenter__(self) -> None:
         structlog.contextvars.clear_contextvars()
         request_id = bind_request_id(self.context.invocation_metadata() or ())
+        bind_user(self.request)
+        if trace := trace_id():
+            structlog.contextvars.bind_contextvars(trace_id=trace)
         self.context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
-        seconds = round(time.perf_counter() - self.started, 4)
         if error is None:
-            log.info("call", method=self.method, code="OK", seconds=seconds)
+            self._end("OK")
             return False
         if isinstance(error, (asyncio.CancelledError, GeneratorExit, grpc.aio.AbortError)):
-            log.info("call", method=self.method, code="CANCELLED", seconds=seconds)
+            left = self.context.time_remaining()
+            self._end("CANCELLED" if left is None or left > 0 else "DEADLINE_EXCEEDED")
             return False
         if isinstance(error, LangPTuneError):
             answer = error
-            log.info("call", method=self.method, code=answer.code.name, error=answer.message, seconds=seconds)
+            self._end(answer.code.name, error=answer.message)
         else:
             answer = typed_redis_error(error) if isinstance(error, RedisError) else Internal(_INTERNAL)
-            log.error("call", method=self.method, code=answer.code.name, seconds=seconds, exc_info=error)
+            self._end(answer.code.name, exc_info=error)
         trailing = ((REQUEST_ID_KEY, structlog.contextvars.get_contextvars()["request_id"]),)
         status = rpc_status.to_status(to_status(answer))
         await self.context.abort(status.code, status.details, (*trailing, *_NO_RETRY, *status.trailing_metadata))
         return True
+
+    def _end(self, code: str, **more: Any) -> None:
+        """Count the call and write its line; one that carries a trace is an error of ours."""
+        seconds = round(self.meter.end(self.started, code), 4)
+        tell = log.error if "exc_info" in more else log.info
+        tell("call", method=self.method, code=code, seconds=seconds, **more)

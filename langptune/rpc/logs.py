@@ -1,4 +1,4 @@
-"""JSON log lines on standard error: event, level, time, service, request id, and what the caller adds."""
+"""JSON log lines on standard error: event, level, time, service, request id, user (a pseudonym), and what the caller adds."""
 
 from __future__ import annotations
 
@@ -7,15 +7,22 @@ import sys
 
 import structlog
 
+from langptune.rpc.pseudonyms import use_key, without_user
 
-def configure_logs(service: str, level: str = "info") -> None:
-    """Send this process's logs, the standard library's included, through structlog as one JSON object a line."""
+
+def configure_logs(service: str, level: str = "info", key: str = "") -> None:
+    """Send this process's logs, the standard library's included, through structlog as one JSON object a line.
+
+    `key` is what user ids are hashed with; "" makes one for this process.
+    """
+    use_key(key)
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         lambda _logger, _name, event: {"service": service, **event},
         structlog.processors.format_exc_info,
+        without_user,
     ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -9,18 +9,22 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from typing import Protocol
 
 import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from prometheus_client.core import Metric
 
 from langptune.errors import FailedPrecondition, LangPTuneError
 from langptune.rpc.interceptors import CallInterceptor
 from langptune.rpc.logs import configure_logs
+from langptune.rpc.metrics import MetricsDoor
 from langptune.rpc.tls import Tls, door_tls
+from langptune.rpc.tracing import server_interceptors, tracing
 from langptune.settings import ServiceSettings
 
 log = structlog.get_logger(__name__)
@@ -38,22 +42,46 @@ class Service(Protocol):
     async def stop(self) -> None:
         """Release what `start` took; running calls have ended."""
 
+    def state(self) -> Iterable[Metric]:
+        """What is the case now, for a scrape: on another thread, from before `start` on, without waiting for anything."""
+
 
 def run(
     settings: ServiceSettings,
     service: Service,
     port: int,
     *,
+    metrics_port: int = 0,
     stopping: asyncio.Event | None = None,
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
 ) -> None:
-    """Serve until SIGTERM or SIGINT. Exits with 2 and a sentence when the port is taken or the service cannot start.
+    """Serve until SIGTERM or SIGINT. Exits with 2 and a sentence when a port is taken or the service cannot start.
 
     `stopping` is set before running calls are waited for, so that a service with endless streams can end them. `interceptors`
-    are the service's own; they stand inside ours, so what they raise reaches the caller as a typed status.
+    are the service's own; they stand inside ours, so what they raise reaches the caller as a typed status. Metrics are served on
+    `metrics_port`, unless that is 0, from before the start, so that a long load can be watched.
     """
-    configure_logs(service.name, settings.log_level)
-    asyncio.run(_serve(settings, service, port, stopping or asyncio.Event(), interceptors))
+    configure_logs(service.name, settings.log_level, settings.log_key.get_secret_value())
+    with _observed(settings, service, metrics_port):
+        asyncio.run(_serve(settings, service, port, stopping or asyncio.Event(), interceptors))
+
+
+@contextmanager
+def _observed(settings: ServiceSettings, service: Service, metrics_port: int) -> Iterator[None]:
+    """Metrics and traces for the block, as far as they are wanted."""
+    with ExitStack() as stack:
+        try:
+            if metrics_port:
+                stack.enter_context(closing(MetricsDoor(settings.host, metrics_port, service.state)))
+            stack.enter_context(tracing(service.name, settings.otlp_endpoint))
+        except OSError as error:
+            address = f"{settings.host}:{metrics_port}"
+            sys.stderr.write(f"{service.name}: cannot listen on {address} for metrics: {error.strerror or error}\n")
+            raise SystemExit(2) from None
+        except FailedPrecondition as error:
+            sys.stderr.write(f"{service.name}: cannot start: {error.message}\n")
+            raise SystemExit(2) from None
+        yield
 
 
 async def _serve(
@@ -66,7 +94,9 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    server = grpc.aio.server(interceptors=[CallInterceptor(), *interceptors], options=server_options(settings))
+    server = grpc.aio.server(
+        interceptors=[*server_interceptors(), CallInterceptor(), *interceptors], options=server_options(settings)
+    )
     status = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     if settings.environment == "development":

@@ -20,7 +20,7 @@ def main() -> None:
     from langptune.rpc import run
     from services.decoder.server import DecoderService  # torch comes with it, so not before it is needed
 
-    run(settings, DecoderService(settings), settings.decoder_port)
+    run(settings, DecoderService(settings), settings.decoder_port, metrics_port=settings.decoder_metrics_port)
 
 
 if __name__ == "__main__":

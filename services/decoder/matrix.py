@@ -49,6 +49,11 @@ class Matrix:
         """Length of the vectors; 0 while there are none."""
         return self._blocks[0].shape[1] if self._blocks else 0
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that the vectors take."""
+        return sum(block.nbytes for block in self._blocks)
+
     def position(self, item_id: str) -> int | None:
         """Where an item stands; None for one that is not here."""
         return self._positions.get(item_id)

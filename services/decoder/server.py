@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import grpc
 import torch
+from prometheus_client.core import Metric
 
 from langptune.v1 import decoder_pb2, decoder_pb2_grpc
 from langptune.weights import WeightsStore
+from services.decoder import metrics
 from services.decoder.catalogue import Catalogue
 from services.decoder.decoder import Decoder
 from services.decoder.engines import open_engine
@@ -53,3 +55,7 @@ class DecoderService:
             await self._decoder.close()
         if self._engine is not None:
             await self._engine.close()
+
+    def state(self) -> Iterable[Metric]:
+        """What is in memory."""
+        return metrics.state(self._decoder)

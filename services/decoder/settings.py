@@ -16,6 +16,9 @@ class DecoderSettings(ServiceSettings, WeightsSettings):
     """What the decoder service needs to know; `embedding_model` is the base of its first version."""
 
     decoder_port: int = Field(50053, ge=1, le=65_535, description="port to listen on")
+    decoder_metrics_port: int = Field(
+        0, ge=0, le=65_535, description="port of the Prometheus metrics (/metrics over HTTP); 0: none are served"
+    )
     decoder_data: str = Field("build/langptune/decoder", description="folder of the catalogue and the indexes; one process only")
     decoder_min_free_disk: int = Field(
         256 << 20,

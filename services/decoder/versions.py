@@ -68,8 +68,12 @@ class VersionPool:
         self._retiring: set[asyncio.Task[None]] = set()
 
     def resident(self) -> list[ResidentVersion]:
-        """The usable versions, by id."""
-        return [self._resident[version] for version in sorted(self._resident)]
+        """The usable versions, by id; from any thread."""
+        return [found for _, found in sorted(dict(self._resident).items())]
+
+    def loading(self) -> dict[str, Progress]:
+        """The loads that run, and how far they are; from any thread."""
+        return {version: load.progress for version, load in dict(self._loads).items()}
 
     @asynccontextmanager
     async def use(self, version: str) -> AsyncIterator[ResidentVersion]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from langptune.domain import Interaction
 from langptune.text import fitted_text, history_text
+from services.decoder import metrics
 from services.decoder.embedder import Embedder
 
 
@@ -59,9 +60,11 @@ class EmbeddingWorker:
         loop = asyncio.get_running_loop()
         unique = list(dict.fromkeys(texts))
         done: dict[str, Embedded] = {}
+        texts_of_batch = metrics.EMBED_QUERIES if queries else metrics.EMBED_ITEMS
         for batch in await loop.run_in_executor(self._thread, partial(self._embedder.plan, unique, queries=queries)):
             chosen = [unique[at] for at in batch.positions]
             vectors = await loop.run_in_executor(self._thread, partial(self._embedder.embed, chosen, queries=queries))
+            texts_of_batch.observe(len(chosen))
             done.update(zip(chosen, map(Embedded, vectors, batch.coverage), strict=True))
             if progress:
                 progress(len(chosen))

@@ -20,7 +20,7 @@ def main() -> None:
     from langptune.rpc import run  # torch and gRPC are not needed to show the settings
     from services.encoder.server import EncoderService
 
-    run(settings, EncoderService(settings), settings.encoder_port)
+    run(settings, EncoderService(settings), settings.encoder_port, metrics_port=settings.encoder_metrics_port)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import grpc
 import structlog
+from prometheus_client.core import Metric
 
 from langptune.v1 import encoder_pb2
 from langptune.v1.encoder_pb2_grpc import add_EncoderServiceServicer_to_server
 from langptune.weights import WeightsStore
+from services.encoder import metrics
 from services.encoder.engines.port import Engine
 from services.encoder.servicer import EncoderServicer
 from services.encoder.settings import EncoderSettings
@@ -41,6 +43,10 @@ class EncoderService:
         """Release the model and the threads."""
         if self._engine is not None:
             await self._engine.close()
+
+    def state(self) -> Iterable[Metric]:
+        """How busy the engine is."""
+        return metrics.state(self._engine)
 
 
 def _open_engine(settings: EncoderSettings, store: WeightsStore) -> Engine:

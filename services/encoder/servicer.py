@@ -15,7 +15,8 @@ from langptune.errors import NotFound
 from langptune.v1 import encoder_pb2 as pb
 from langptune.v1.encoder_pb2_grpc import EncoderServiceServicer
 from langptune.weights import WeightsStore
-from services.encoder.engines.port import Engine
+from services.encoder import metrics
+from services.encoder.engines.port import Engine, RolloutGroup
 from services.encoder.requests import profile_response, profile_work, rollout_work, rollouts_response, stream_response
 from services.encoder.settings import EncoderSettings
 
@@ -33,11 +34,13 @@ class EncoderServicer(EncoderServiceServicer):
 
     async def GenerateProfile(self, request: pb.GenerateProfileRequest, context: Context) -> pb.GenerateProfileResponse:  # noqa: N802  # proto
         group = await self._engine.generate(profile_work(request, self._settings))
-        return profile_response(group, request.encoder_version)
+        return profile_response(metrics.count(group, "live"), request.encoder_version)
 
     async def StreamProfile(self, request: pb.StreamProfileRequest, context: Context) -> AsyncIterator[pb.StreamProfileResponse]:  # noqa: N802
         async with aclosing(self._engine.stream(profile_work(request.profile, self._settings))) as parts:
             async for part in parts:
+                if isinstance(part, RolloutGroup):
+                    metrics.count(part, "live")
                 yield stream_response(part, request.profile.encoder_version)
 
     async def SampleRollouts(  # noqa: N802
@@ -45,7 +48,7 @@ class EncoderServicer(EncoderServiceServicer):
     ) -> AsyncIterator[pb.SampleRolloutsResponse]:
         async with aclosing(self._engine.sample_rollouts(rollout_work(request, self._settings))) as groups:
             async for group in groups:
-                yield rollouts_response(group, request.encoder_version)
+                yield rollouts_response(metrics.count(group, "rollouts"), request.encoder_version)
 
     async def LoadEncoderVersion(self, request: pb.LoadEncoderVersionRequest, context: Context) -> pb.LoadEncoderVersionResponse:  # noqa: N802
         before = await self._engine.load(check_id("encoder_version", request.encoder_version))

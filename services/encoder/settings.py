@@ -13,6 +13,9 @@ class EncoderSettings(ServiceSettings, WeightsSettings):
     """Environment variables LANGPTUNE_ENCODER_PORT and so on."""
 
     encoder_port: int = Field(50052, ge=1, le=65_535, description="port to listen on")
+    encoder_metrics_port: int = Field(
+        0, ge=0, le=65_535, description="port of the Prometheus metrics (/metrics over HTTP); 0: none are served"
+    )
     encoder_engine: Literal["transformers", "tgi"] = Field(
         "transformers", description="what runs the model: this process, or text-generation-inference servers (docs/tgi.md)"
     )

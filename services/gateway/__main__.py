@@ -23,7 +23,14 @@ def main() -> None:
 
     stopping = asyncio.Event()
     gateway = Gateway(settings, stopping)
-    run(settings, gateway, settings.gateway_port, stopping=stopping, interceptors=gateway.interceptors)
+    run(
+        settings,
+        gateway,
+        settings.gateway_port,
+        metrics_port=settings.gateway_metrics_port,
+        stopping=stopping,
+        interceptors=gateway.interceptors,
+    )
 
 
 if __name__ == "__main__":

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from tempfile import TemporaryDirectory
 
 import grpc
 import structlog
+from prometheus_client.core import Metric
 
 from langptune.rpc import Channel, open_channel
 from langptune.rpc.breaker import Breaker
@@ -168,6 +169,10 @@ class Gateway:
         await self._redis.aclose()
         await self._limiter.close()
         self._private.cleanup()
+
+    def state(self) -> Iterable[Metric]:
+        """All that there is to tell is counted where it happens."""
+        return ()
 
     async def _open_http(self, server: grpc.aio.Server) -> None:
         """The page and JSON, in front of the gateway's own gRPC; the two meet at a socket that only this user reaches."""

@@ -10,6 +10,7 @@ from typing import Any
 from langptune.convert import check_id, check_time
 from langptune.errors import InvalidArgument, NotFound
 from langptune.v1 import common_pb2, gateway_pb2, gateway_pb2_grpc
+from services.gateway import metrics
 from services.gateway.avoid import AvoidPhrases
 from services.gateway.backends import Decoder
 from services.gateway.convert import (
@@ -48,6 +49,7 @@ class RecommendationServicer(gateway_pb2_grpc.RecommendationServiceServicer):
         found = await self._recommender.recommend(
             request.user_id, request.k, explain=request.explain, avoid=request.avoid, where=where
         )
+        metrics.RECOMMENDATIONS[found.basis].inc()
         return gateway_pb2.RecommendResponse(
             items=found.items,
             basis=gateway_pb2.RankingBasis.Value(f"RANKING_BASIS_{found.basis.name}"),

@@ -17,6 +17,9 @@ class GatewaySettings(RedisSettings, ServiceSettings):
     """Where the other services are, and how much is kept of what users leave."""
 
     gateway_port: int = Field(default=50051, ge=1, le=65535, description="port to listen on")
+    gateway_metrics_port: int = Field(
+        0, ge=0, le=65_535, description="port of the Prometheus metrics (/metrics over HTTP); 0: none are served"
+    )
     gateway_http_port: int = Field(
         default=8080, ge=0, le=65535, description="port of the page and of JSON RPCs; 0: neither is served"
     )

@@ -6,20 +6,23 @@ It is small and imports no torch; models are loaded in the workers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import grpc
+from prometheus_client.core import Metric
 
 from langptune.rpc import run
 from langptune.state import open_redis
 from langptune.v1 import trainer_pb2_grpc
 from langptune.weights import ReleaseRegistry, WeightsStore
+from services.trainer import metrics
 from services.trainer.jobs.cleaning import Cleaner
 from services.trainer.jobs.control import TrainingJobs
 from services.trainer.jobs.launcher import LocalLauncher
 from services.trainer.jobs.supervisor import Supervisor
 from services.trainer.jobs.table import JobTable
+from services.trainer.monitor import Monitor
 from services.trainer.patience import patiently
 from services.trainer.peers import Peers
 from services.trainer.publishing.gate import Gate
@@ -41,6 +44,7 @@ class TrainerProcess:
     def __init__(self, settings: TrainerSettings) -> None:
         self.stopping = asyncio.Event()
         self._settings = settings
+        self._monitor: Monitor | None = None
 
     async def start(self, server: grpc.aio.Server) -> None:
         """Raises FailedPrecondition when a base model is missing."""
@@ -58,9 +62,14 @@ class TrainerProcess:
             table, registry, self._peers, cleaner, store, settings, on_created=supervisor.wake, stopping=self.stopping
         )
         trainer_pb2_grpc.add_TrainerServiceServicer_to_server(TrainerServicer(jobs), server)
-        releases = self._releases(registry, store, table)
+        record = PublicationRecord(self._redis, settings.publish_lease_seconds)
+        releases = self._releases(registry, store, table, record)
         trainer_pb2_grpc.add_ReleaseServiceServicer_to_server(ReleaseServicer(releases), server)
-        self._lives = [asyncio.create_task(part.run(self.stopping)) for part in (supervisor, releases.publisher)]
+        self._monitor = Monitor(table, registry, record, settings.metrics_seconds)
+        parts: list[Supervisor | Publisher | Monitor] = [supervisor, releases.publisher]
+        if settings.trainer_metrics_port:
+            parts.append(self._monitor)
+        self._lives = [asyncio.create_task(part.run(self.stopping)) for part in parts]
         for life in self._lives:
             life.add_done_callback(lambda _: self.stopping.set())  # a trainer without it must not go on serving
 
@@ -71,9 +80,12 @@ class TrainerProcess:
         await self._peers.close()
         await self._redis.aclose()
 
-    def _releases(self, registry: ReleaseRegistry, store: WeightsStore, table: JobTable) -> Releases:
+    def state(self) -> Iterable[Metric]:
+        """Jobs, release and publish as the last look found them."""
+        return metrics.state(self._monitor.seen()) if self._monitor else ()
+
+    def _releases(self, registry: ReleaseRegistry, store: WeightsStore, table: JobTable, record: PublicationRecord) -> Releases:
         settings, replicas = self._settings, self._peers.replicas
-        record = PublicationRecord(self._redis, settings.publish_lease_seconds)
         gate, verifier = Gate(registry, settings), Verifier(replicas, store, settings)
         retention = Retention(registry, store, table, replicas, record, settings)
         publisher = Publisher(registry, record, replicas, gate, verifier, retention, settings)
@@ -83,4 +95,4 @@ class TrainerProcess:
 def serve(settings: TrainerSettings) -> None:
     """Serve until SIGTERM or SIGINT."""
     process = TrainerProcess(settings)
-    run(settings, process, settings.trainer_port, stopping=process.stopping)
+    run(settings, process, settings.trainer_port, metrics_port=settings.trainer_metrics_port, stopping=process.stopping)

@@ -11,6 +11,8 @@ import pytest
 
 from langptune.data.dataset import Dataset
 from samples.dataset import make_dataset
+from tests.support.metrics import documented, scraped
+from tests.support.processes import ROOT
 from tests.support.system import Done, Run, RunningSystem, command_line, running_system
 
 TINY_JOB = (
@@ -149,3 +151,15 @@ def test_bad_input_is_refused_by_name(lp: Run, tmp_path: Path) -> None:
     assert lp("train", "watch", "no-job").error()["code"] == "NOT_FOUND"
     unknown = lp("train", "start", str(tmp_path), "--set", "rlso.colour=red").error()
     assert unknown["code"] in ("INVALID_ARGUMENT", "FAILED_PRECONDITION")
+
+
+def test_the_services_export_what_operations_md_defines_and_nothing_else(system: RunningSystem) -> None:
+    """With tests/unit/shared/test_monitoring.py: every metric of a dashboard or an alert is one that a service exports."""
+    exported = {name: kind for port in system.metrics.values() for name, kind in scraped(port).items()}
+    assert sorted(exported) == sorted(documented((ROOT / "docs" / "operations.md").read_text()))
+    assert {kind for name, kind in exported.items() if name.endswith("_total")} == {"counter"}
+    per_service = {service: set(scraped(port)) for service, port in system.metrics.items()}
+    rpc = {name for name in exported if name.startswith("grpc_server_")}
+    assert all(rpc <= names for names in per_service.values())
+    for service in ("gateway", "encoder", "decoder"):
+        assert all(name.startswith(f"langptune_{service}_") for name in per_service[service] - rpc)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 
 from langptune.cli import main
+from langptune.local.process import free_port
+from langptune.local.settings import SERVICES
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class RunningSystem:
     page: str  # URL
     addresses: Mapping[str, str]  # by service
     pids: Mapping[str, int]  # by service, Redis included
+    metrics: Mapping[str, int]  # port of the metrics, by service
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,9 @@ Run = Callable[..., Done]
 def running_system(home: Path) -> Iterator[RunningSystem]:
     """`langptune up` on free ports with the sample models; killed at the end if it is still there."""
     command = [sys.executable, "-m", "langptune.cli", "up", "--ports", "auto", "--json", "--home", str(home)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    metrics = {service: free_port() for service in SERVICES}
+    env = {**os.environ, **{f"LANGPTUNE_{service.upper()}_METRICS_PORT": str(port) for service, port in metrics.items()}}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
     try:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -65,7 +71,7 @@ def running_system(home: Path) -> Iterator[RunningSystem]:
                 break
         assert told, process.stderr.read()
         ready = json.loads(told)
-        yield RunningSystem(process, ready["gateway"], ready["page"], ready["addresses"], ready["pids"])
+        yield RunningSystem(process, ready["gateway"], ready["page"], ready["addresses"], ready["pids"], metrics)
     finally:
         if process.poll() is None:
             process.terminate()

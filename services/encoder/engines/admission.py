@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from langptune.errors import ResourceExhausted
+from services.encoder import metrics
 
 
 class Admission:
@@ -16,10 +17,16 @@ class Admission:
         self._retry_after = retry_after
         self._taken = 0
 
+    @property
+    def taken(self) -> int:
+        """Calls that have a place."""
+        return self._taken
+
     @contextmanager
     def place(self) -> Iterator[None]:
         """Take a place for the block. Raises ResourceExhausted when there is none."""
         if self._taken >= self._places:
+            metrics.REJECTED.inc()
             raise self.refusal(f"all {self._places:,} places of the encoder are taken")
         self._taken += 1
         try:

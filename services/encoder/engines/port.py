@@ -57,6 +57,15 @@ class RolloutGroup:
     coverage: float  # share of the history's entries that the prompt had room for
 
 
+@dataclass(frozen=True, slots=True)
+class Occupancy:
+    """How busy an engine is at one moment."""
+
+    calls: int  # that run or wait
+    rows: int  # profiles that are being written
+    queued: tuple[int, int]  # prompts that wait for room: live, rollouts
+
+
 class Engine(Protocol):
     """Something that runs the profile encoder."""
 
@@ -91,6 +100,9 @@ class Engine(Protocol):
 
     def versions(self) -> list[str]:
         """The resident versions, the least recently used first."""
+
+    def occupancy(self) -> Occupancy:
+        """How busy it is now; from any thread."""
 
     async def close(self) -> None:
         """End all work."""

@@ -22,7 +22,7 @@ from langptune.text import DEFAULT_DOMAIN
 from langptune.weights import WeightsStore
 from services.encoder.engines.admission import Admission
 from services.encoder.engines.noise import row_keys
-from services.encoder.engines.port import Rollout, RolloutGroup, Work, check_scored
+from services.encoder.engines.port import Occupancy, Rollout, RolloutGroup, Work, check_scored
 from services.encoder.engines.text import TextPieces, profile_text
 from services.encoder.engines.tgi_server import WHOLE_TOKENS, Ask, Info, TgiServer, Written
 from services.encoder.prompts import Prompt, PromptBuilder
@@ -134,6 +134,10 @@ class TgiEngine:
     def versions(self) -> list[str]:
         """The versions that a server is known for."""
         return list(self._served)
+
+    def occupancy(self) -> Occupancy:
+        """The calls; what waits in a server, and its batch, are in the server's own metrics."""
+        return Occupancy(self._admission.taken, 0, (0, 0))
 
     async def close(self) -> None:
         """Close all connections."""

@@ -17,7 +17,7 @@ from langptune.weights import WeightsStore
 from services.encoder.engines.admission import Admission
 from services.encoder.engines.decoding import Sample, Task, score
 from services.encoder.engines.loading import LoadedModel, ModelLoader, is_difference
-from services.encoder.engines.port import Rollout, RolloutGroup, Work, check_scored
+from services.encoder.engines.port import Occupancy, Rollout, RolloutGroup, Work, check_scored
 from services.encoder.engines.residency import Residency
 from services.encoder.engines.text import TextPieces, profile_text
 from services.encoder.engines.worker import LIVE, ROLLOUTS, Job, Outcome, Worker
@@ -97,6 +97,11 @@ class TransformersEngine:
     def versions(self) -> list[str]:
         """The resident versions, the least recently used first."""
         return self._residency.versions()
+
+    def occupancy(self) -> Occupancy:
+        """How busy it is now."""
+        queued = (self._worker.queued(LIVE), self._worker.queued(ROLLOUTS))
+        return Occupancy(self._admission.taken, self._worker.rows, queued)
 
     async def close(self) -> None:
         """End all work."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -18,6 +19,7 @@ from typing import TypeVar
 import torch
 
 from langptune.errors import Unavailable
+from services.encoder import metrics
 from services.encoder.engines.decoding import Batch, Draft, Sample, Task
 from services.encoder.engines.loading import LoadedModel
 
@@ -25,6 +27,7 @@ Outcome = Sequence[Sample] | BaseException
 T = TypeVar("T")
 
 LIVE, ROLLOUTS = 0, 1  # priorities
+_QUEUE_SECONDS = (metrics.QUEUE_SECONDS.labels("live"), metrics.QUEUE_SECONDS.labels("rollouts"))
 _LIVE_SHARE = 8  # one row in so many is kept free of rollouts
 _JOINING_TOKENS = 2_048  # prompts that join between two tokens: what those who are being written may wait
 
@@ -39,6 +42,7 @@ class Job:
     on_done: Callable[[Outcome], None]
     on_token: Callable[[int], None] | None = None  # each token of the only sample
     cancelled: bool = field(default=False)
+    arrived: float = field(default_factory=time.perf_counter)
 
     @property
     def length(self) -> int:
@@ -55,12 +59,14 @@ class _Lane:
         self.jobs: dict[Draft, Job] = {}
 
     def join(self, job: Job) -> None:
+        _QUEUE_SECONDS[job.priority].observe(time.perf_counter() - job.arrived)
         draft = self.batch.join(job.task)
         self.jobs[draft] = job
         self._tell(draft)
 
     def step(self) -> None:
         if self.batch.rows:
+            metrics.BATCH_ROWS.observe(self.batch.rows)
             self.batch.step()
             for draft in list(self.jobs):
                 self._tell(draft)
@@ -120,6 +126,16 @@ class Worker:
             self._changed.notify()
         return future
 
+    def queued(self, priority: int) -> int:
+        """Jobs of this priority that wait; from any thread."""
+        with self._changed:
+            return sum(waiting == priority and not job.cancelled for waiting, _, job in self._queue)
+
+    @property
+    def rows(self) -> int:
+        """Profiles that are being written; from any thread."""
+        return sum(lane.batch.rows for lane in list(self._lanes))
+
     def close(self) -> None:
         """End the thread; what runs or waits is told Unavailable."""
         with self._changed:
@@ -175,7 +191,7 @@ class Worker:
             return None
 
     def _has_room(self, job: Job) -> bool:
-        rows = sum(lane.batch.rows for lane in self._lanes)
+        rows = self.rows
         widest = max((running.length for lane in self._lanes for running in lane.jobs.values()), default=0)
         allowed = self._max_rows if job.priority == LIVE else self._max_rows - self._max_rows // _LIVE_SHARE
         wanted = rows + job.task.samples

@@ -116,6 +116,11 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def state_name(state: State) -> str:
+    """ "queued", "running" and so on."""
+    return trainer_pb2.JobState.Name(state).removeprefix("JOB_STATE_").lower()
+
+
 def state_event(state: State, message: str) -> trainer_pb2.TrainingEvent:
     """The event that tells of a change of state."""
     return trainer_pb2.TrainingEvent(state_changed=trainer_pb2.StateChanged(state=state, message=message))

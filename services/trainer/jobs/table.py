@@ -12,6 +12,7 @@ Lua script: the state and the event that tells of it change together. Who runs w
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +21,19 @@ import redis.asyncio as redis
 from langptune.convert import timestamp
 from langptune.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from langptune.v1 import trainer_pb2
-from services.trainer.jobs.job import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, Job, State, now_ms, state_event, stored_job
+from services.trainer.jobs.job import (
+    CANCELLED,
+    FAILED,
+    QUEUED,
+    RUNNING,
+    SUCCEEDED,
+    Job,
+    State,
+    now_ms,
+    state_event,
+    state_name,
+    stored_job,
+)
 
 _JOB = "langptune:job:{}"
 _EVENTS = "langptune:job:{}:events"
@@ -118,6 +131,16 @@ class JobTable:
         jobs = [await self.get(job_id.decode()) for job_id, _ in found[:size]]
         return jobs, str(int(found[size - 1][1])) if len(found) > size else ""
 
+    async def count_by_state(self) -> dict[str, int]:
+        """How many jobs there are of each state: "queued", "running" and so on; one round trip for all."""
+        job_ids: Any = await self._redis.zrange(_ORDER, 0, -1)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hget(_JOB.format(job_id.decode()), "state")
+            states: Any = await pipe.execute()
+        counts = Counter(int(state) for state in states)
+        return {state_name(state): counts[state] for state in (QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED)}
+
     async def open_jobs(self) -> list[Job]:
         """The jobs that have not ended, oldest first."""
         job_ids: Any = await self._redis.zrange(_OPEN, 0, -1)
@@ -157,7 +180,7 @@ class JobTable:
         moved = await self._move(job_id, "", (FAILED,), state_event(QUEUED, "resumed"), fields)
         job = await self.get(job_id)
         if not moved:
-            name = trainer_pb2.JobState.Name(job.state).removeprefix("JOB_STATE_")
+            name = state_name(job.state).upper()
             raise FailedPrecondition(f"job {job_id!r} is {name}; only a FAILED job can be resumed", reason="NOT_FAILED")
         return job
 

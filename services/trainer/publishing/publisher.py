@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from langptune.errors import Aborted, FailedPrecondition, LangPTuneError, NotFound, Unavailable
 from langptune.weights import KINDS, Kind, Release, ReleaseRegistry, Why
 from langptune.weights.releases import LeaseLost
+from services.trainer import metrics
 from services.trainer.publishing.gate import Finding, Gate, Verdict
 from services.trainer.publishing.publication import Lease, Publication, PublicationRecord, Step, now_ms
 from services.trainer.publishing.replicas import Replicas
@@ -132,6 +133,7 @@ class Publisher:
             return await self._nothing_to_do(order)
         finding = await self._gate.check(release, live)
         if not finding.verdict.passes and not order.override_reason:
+            metrics.PUBLISHES.labels("refused").inc()
             raise _refused(release, finding)
         overridden = "" if finding.verdict.passes else order.override_reason
         end = time.monotonic() + self._settings.load_timeout
@@ -175,9 +177,12 @@ class Publisher:
                 release.release_id, expected=publication.previous, why=_why(publication), fence=lease.fence(drains)
             )
         except LangPTuneError as error:
+            metrics.PUBLISHES.labels("failed").inc()
             await lease.write(publication.at(Step.FAILED, error.message))
             self._newest = ""  # what was loaded in vain is forgotten at the next look
             raise
+        metrics.PUBLISHES.labels("published").inc()
+        metrics.PUBLISH_SECONDS.observe((now_ms() - publication.start_ms) / 1_000)
         log.info("release published", release=release.release_id, previous=publication.previous, reason=publication.reason)
         return drains
 

@@ -20,6 +20,7 @@ import torch
 
 from langptune.errors import LangPTuneError
 from langptune.rpc.logs import configure_logs
+from langptune.rpc.tracing import tracing
 from langptune.state import open_redis
 from langptune.weights import ReleaseRegistry, WeightsStore
 from services.trainer.jobs.cleaning import Cleaner
@@ -143,10 +144,11 @@ def main() -> None:
     if arguments.lock_fd is not None:
         os.set_inheritable(arguments.lock_fd, False)  # the lock must not outlive this process in a child of ours
     torch.set_num_threads(settings.torch_threads)
-    if arguments.processes == 1:
-        asyncio.run(_work(settings, arguments.job, arguments.attempt))
-    else:
-        _work_together(settings, arguments.job, arguments.attempt)
+    with tracing("trainer-worker", settings.otlp_endpoint):
+        if arguments.processes == 1:
+            asyncio.run(_work(settings, arguments.job, arguments.attempt))
+        else:
+            _work_together(settings, arguments.job, arguments.attempt)
 
 
 async def _work(settings: TrainerSettings, job_id: str, attempt: int, processes: Processes | None = None) -> None:

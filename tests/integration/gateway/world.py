@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from langptune.data.dataset import Dataset
 from langptune.local.process import free_port
 from langptune.weights import Release, ReleaseRegistry, WeightsStore
+from tests.support.otlp import Collector, running_collector
 from tests.support.processes import ROOT, RunningService, await_serving, running_service, start_service
 from tests.support.redis import running_redis
 
@@ -31,6 +32,7 @@ class World:
     gateway: RunningService
     dataset: Dataset
     release: Release
+    collector: Collector  # of the traces of all of them
 
     @contextmanager
     def another_gateway(self, **settings: str) -> Iterator[RunningService]:
@@ -44,6 +46,7 @@ def running_world(folder: Path, dataset: Dataset) -> Iterator[World]:
     """Everything but the trainer; one release is live."""
     with ExitStack() as stack:
         redis_url = stack.enter_context(running_redis(folder / "redis"))
+        collector = stack.enter_context(running_collector())
         env = {
             "LANGPTUNE_REDIS_URL": redis_url,
             "LANGPTUNE_WEIGHTS_URI": str(folder / "weights"),
@@ -53,6 +56,7 @@ def running_world(folder: Path, dataset: Dataset) -> Iterator[World]:
             "LANGPTUNE_DECODER_DATA": str(folder / "decoder"),
             "LANGPTUNE_DECODER_MIN_FREE_DISK": "0",
             "LANGPTUNE_TRAINER_ADDRESS": f"127.0.0.1:{free_port()}",
+            **collector.settings(),
         }
         models = [start_service(name, folder, env, wait=0) for name in ("encoder", "decoder")]
         for service in models:
@@ -63,7 +67,7 @@ def running_world(folder: Path, dataset: Dataset) -> Iterator[World]:
         for service in models:
             await_serving(service)
         gateway = stack.enter_context(running_service("gateway", folder, env))
-        yield World(folder, env, redis_url, encoder, decoder, gateway, dataset, release)
+        yield World(folder, env, redis_url, encoder, decoder, gateway, dataset, release, collector)
 
 
 async def _first_release(redis_url: str, weights: Path) -> Release:

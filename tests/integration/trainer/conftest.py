@@ -9,14 +9,15 @@ import pytest
 
 from samples.dataset import make_dataset
 from tests.integration.trainer.world import Client, World
+from tests.support.otlp import running_collector
 from tests.support.redis import running_redis
 
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("trainer")
-    with running_redis(folder / "redis") as redis_url:
-        world = World(folder, redis_url, make_dataset(folder / "data", items=60, users=40))
+    with running_redis(folder / "redis") as redis_url, running_collector() as collector:
+        world = World(folder, redis_url, make_dataset(folder / "data", items=60, users=40), collector)
         try:
             asyncio.run(world.import_catalogue())
             yield world

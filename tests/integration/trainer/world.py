@@ -14,6 +14,7 @@ from langptune.data.dataset import Dataset
 from langptune.local.process import free_port
 from langptune.rpc import open_channel
 from langptune.v1 import decoder_pb2, decoder_pb2_grpc, trainer_pb2, trainer_pb2_grpc
+from tests.support.otlp import Collector
 from tests.support.processes import ROOT, RunningService, await_serving, start_service
 
 ENDED = {trainer_pb2.JOB_STATE_SUCCEEDED, trainer_pb2.JOB_STATE_FAILED, trainer_pb2.JOB_STATE_CANCELLED}
@@ -66,9 +67,10 @@ class Client:
 class World:
     """Addresses and folders, and the trainer, which tests stop and start."""
 
-    def __init__(self, folder: Path, redis_url: str, dataset: Dataset) -> None:
+    def __init__(self, folder: Path, redis_url: str, dataset: Dataset, collector: Collector) -> None:
         self.folder = folder
         self.dataset = dataset
+        self.collector = collector  # of the traces of all of them, the workers included
         self.port = free_port()
         self.env = {
             "LANGPTUNE_REDIS_URL": redis_url,
@@ -87,6 +89,7 @@ class World:
             "LANGPTUNE_PUBLISH_LEASE_SECONDS": "1",
             "LANGPTUNE_GATE_MIN_USERS": "2",
             "PYTHONWARNINGS": "default",
+            **collector.settings(),
         }
         self.encoder = start_service("encoder", folder, self.env, wait=0)
         self.decoder = start_service("decoder", folder, self.env, wait=0)
