@@ -82,6 +82,8 @@ class RedisSettings(BaseSettings):
 
     model_config = _CONFIG
 
+    metrics_seconds: float = Field(5.0, gt=0, le=300, description="seconds between two looks at Redis for the metrics")
+
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:50055/0"), description="where Redis is, password included")
     redis_timeout: float = Field(5.0, gt=0, description="deadline of one Redis command, in seconds")
 

@@ -8,8 +8,11 @@ from importlib.util import find_spec
 import typer
 
 from langptune.cli.account import app as account
+from langptune.cli.backup import backup, restore
+from langptune.cli.bulk import app as bulk
 from langptune.cli.evaluation import evaluate
 from langptune.cli.importing import app as importing
+from langptune.cli.planning import app as planning
 from langptune.cli.profile import app as profile
 from langptune.cli.recommend import recommend
 from langptune.cli.refresh_queue import app as refresh_queue
@@ -38,6 +41,10 @@ app.add_typer(account, name="account")
 app.add_typer(training, name="train")
 app.add_typer(releases, name="releases")
 app.command()(evaluate)
+app.add_typer(planning, name="plan")
+app.command()(backup)
+app.command()(restore)
+app.add_typer(bulk, name="bulk")
 if find_spec("experiments"):  # the paper's experiments stand above this package, which must not import them
     app.add_typer(import_module("experiments.command").app, name="experiment")
     app.add_typer(import_module("experiments.study.command").app, name="study")

@@ -78,12 +78,14 @@ async def _up(settings: LocalSettings, as_json: bool) -> None:
     async with LocalSystem(settings, on_started=started) as system:
         if as_json:
             addresses = {service: settings.address(service) for service in SERVICES}
+            redis = f"redis://127.0.0.1:{settings.redis_port}/0" if settings.redis_url is None else ""
             home = str(settings.home.absolute())
             print_json(
                 {
                     "gateway": system.gateway_address,
                     "page": settings.page_url,
                     "addresses": addresses,
+                    "redis": redis,  # the embedded one; an own URL may hold a password
                     "pids": system.pids(),
                     "home": home,
                 }

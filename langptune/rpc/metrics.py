@@ -1,6 +1,6 @@
 """Prometheus metrics: those of every RPC, and the HTTP door that they are scraped from.
 
-What a call costs is counted by the server's interceptor with children made once for each method, about two microseconds a
+Calls are counted by the server's interceptor with children made once for each method, some microseconds a
 call. What a service *is* (sizes, queues, versions) is read when it is scraped, by a collector of its own, and costs nothing
 otherwise. Every metric is declared in one module of its service (`services/<name>/metrics.py`) and defined in docs/operations.md.
 """
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_created_metrics, start_http_server
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
@@ -79,6 +79,7 @@ class MetricsDoor:
 
     def __init__(self, host: str, port: int, state: Callable[[], Iterable[Metric]]) -> None:
         """Listens at once. Raises OSError for an address that cannot be had."""
+        disable_created_metrics()  # a gauge of the start beside every counter, which nothing here reads
         self._state = State(state)
         self._server, self._thread = start_http_server(port, host)
         REGISTRY.register(self._state)

@@ -1,5 +1,7 @@
 """No user id in a log: a call's lines carry a keyed hash of it as `user`, and the id itself is taken out of whatever they say.
 
+So does a line that is written with `user_id=...` outside a call.
+
 With one LANGPTUNE_LOG_KEY for all replicas a person's lines can be found by whoever holds the key, and by nobody else; without
 one, each process makes its own at its start, so that lines can be told apart and nothing more.
 """
@@ -45,9 +47,17 @@ def bind_user(request: Any) -> None:
 
 
 def without_user(_logger: object, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A structlog processor: the user id of this call becomes its pseudonym in every text of the line."""
-    user_id = _user_id.get()
-    for name in [name for name, value in event.items() if user_id and isinstance(value, str) and user_id in value]:
+    """A structlog processor: the user id that the line names, or its call, becomes `user`, its pseudonym, in every text."""
+    if _FIELD in event:
+        user_id = str(event.pop(_FIELD))
+        event["user"] = pseudonym(user_id)
+        _replace(event, user_id)
+    if user_id := _user_id.get():
+        _replace(event, user_id)
+    return event
+
+
+def _replace(event: MutableMapping[str, Any], user_id: str) -> None:
+    for name in [name for name, value in event.items() if isinstance(value, str) and user_id and user_id in value]:
         if name not in _PLAIN:
             event[name] = re.sub(rf"(?<![\w:-]){re.escape(user_id)}(?![\w:-])", pseudonym(user_id), event[name])
-    return event

@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 
 from langptune.errors import Cancelled, Internal, InvalidArgument, LangPTuneError, NotFound, ResourceExhausted
 from langptune.state import typed_redis_error
+from services.gateway import metrics
 from services.gateway.refresh import ProfileWriter
 from services.gateway.refresh_queue import Job, RefreshQueue
 
@@ -114,16 +115,19 @@ class RefreshWorker:
     async def _account(self, job: Job, failure: BaseException | None) -> None:
         """Whatever came of it; a success was settled when the profile was stored."""
         if failure is None:
+            metrics.REFRESHES["written"].inc()
             log.info("refreshed", user_id=job.user_id, attempt=job.attempt)
             return
         error = _typed(failure)
         if isinstance(error, NotFound) and error.resource == "history":  # it is there no more: nothing to write
             await self._queue.forget(job.user_id)
         elif isinstance(error, InvalidArgument) or job.attempt >= self._patience.attempts:
+            metrics.REFRESHES["given_up"].inc()
             log.error("refresh given up", user_id=job.user_id, attempt=job.attempt, code=error.code.name, error=error.message)
             await self._queue.bury(job, error)
         else:
             delay = self._patience.delay(job.attempt, error)
+            metrics.REFRESHES["postponed"].inc()
             log.warning("refresh failed", user_id=job.user_id, attempt=job.attempt, error=error.message, again_in=round(delay, 1))
             await self._queue.postpone(job, error, delay)
 

@@ -12,6 +12,7 @@ from prometheus_client.core import Metric
 
 from langptune.rpc import Channel, open_channel
 from langptune.rpc.breaker import Breaker
+from langptune.rpc.looking import Looking
 from langptune.rpc.tls import Tls, door_tls, peer_tls
 from langptune.state import open_redis
 from langptune.v1 import (
@@ -24,6 +25,7 @@ from langptune.v1 import (
     trainer_pb2,
 )
 from langptune.weights import ReleaseRegistry
+from services.gateway import metrics
 from services.gateway.account_servicer import AccountServicer
 from services.gateway.accounts import Accounts
 from services.gateway.avoid import AvoidPhrases
@@ -44,7 +46,7 @@ from services.gateway.previews import Previewer
 from services.gateway.profiles import Profiles
 from services.gateway.recommendations import Recommender
 from services.gateway.refresh import Portions, ProfileWriter
-from services.gateway.refresh_queue import RefreshQueue
+from services.gateway.refresh_queue import Depth, RefreshQueue
 from services.gateway.refresh_servicer import RefreshQueueServicer
 from services.gateway.refresh_worker import Patience, RefreshWorker
 from services.gateway.servicers import CatalogServicer, InteractionServicer, ProfileServicer, RecommendationServicer
@@ -72,6 +74,8 @@ class Gateway:
         self._stopping = stopping
         self._channels: list[Channel] = []
         self._http: HttpServer | None = None
+        self._looking: Looking[Depth | None] | None = None
+        self._look: asyncio.Task[None] | None = None
         self.breakers = {
             peer: Breaker(peer, failures=settings.breaker_failures, rest=settings.breaker_rest) for peer in ("encoder", "decoder")
         }
@@ -153,6 +157,9 @@ class Gateway:
         )
         self._worker = RefreshWorker(queue, writer, settings.refresh_workers, patience)
         self._worker.start()
+        self._looking = Looking(queue.depth, None, settings.metrics_seconds)
+        if settings.gateway_metrics_port:
+            self._look = asyncio.create_task(self._looking.run(self._stopping))
         trainer = self._peer(settings.trainer_address)
         for service in _PASSED_ON.values():
             forward(server, service, trainer, self._stopping)
@@ -162,6 +169,9 @@ class Gateway:
     async def stop(self) -> None:
         """Close the connections."""
         await self._worker.stop()
+        if self._look is not None:
+            self._stopping.set()
+            await self._look
         if self._http is not None:
             await self._http.stop()
         for channel in self._channels:
@@ -171,8 +181,8 @@ class Gateway:
         self._private.cleanup()
 
     def state(self) -> Iterable[Metric]:
-        """All that there is to tell is counted where it happens."""
-        return ()
+        """The refresh queue as the last look found it."""
+        return metrics.state(*self._looking.seen()) if self._looking else ()
 
     async def _open_http(self, server: grpc.aio.Server) -> None:
         """The page and JSON, in front of the gateway's own gRPC; the two meet at a socket that only this user reaches."""

@@ -53,7 +53,6 @@ class Seen:
     running: tuple[RunningJob, ...] = ()
     release: Mapping[str, str] = field(default_factory=dict)  # release, encoder_version, decoder_version; empty before the first
     publish_open_seconds: float = 0.0  # of the publish that runs or waits to be taken up; 0 for none
-    age_seconds: float = 0.0  # of this look
 
 
 _OF_JOB: tuple[tuple[str, str, Callable[[RunningJob], float]], ...] = (
@@ -63,8 +62,8 @@ _OF_JOB: tuple[tuple[str, str, Callable[[RunningJob], float]], ...] = (
 )
 
 
-def state(seen: Seen) -> Iterator[Metric]:
-    """The families of one look."""
+def state(seen: Seen, age: float) -> Iterator[Metric]:
+    """The families of one look that is `age` seconds old."""
     jobs = GaugeMetricFamily("langptune_training_jobs", "Jobs of the table by state.", labels=["state"])
     for name, count in seen.jobs_by_state.items():
         jobs.add_metric([name], count)
@@ -74,14 +73,14 @@ def state(seen: Seen) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "langptune_publish_open_seconds", "Age of a publish that has not ended.", value=seen.publish_open_seconds
     )
-    yield GaugeMetricFamily("langptune_trainer_look_age_seconds", "Age of what is told here.", value=seen.age_seconds)
+    yield GaugeMetricFamily("langptune_trainer_look_age_seconds", "Age of what is told here.", value=age)
 
 
 def _running(jobs: tuple[RunningJob, ...]) -> Iterator[Metric]:
-    for name, text, value in _OF_JOB:
+    for name, text, of in _OF_JOB:
         family = GaugeMetricFamily(name, text, labels=["training_job"])
         for job in jobs:
-            family.add_metric([job.job_id], value(job))
+            family.add_metric([job.job_id], of(job))
         yield family
     ndcg = GaugeMetricFamily(
         "langptune_training_validation_ndcg", "NDCG at 20 on its validation users.", labels=["training_job", "label"]

@@ -1,18 +1,12 @@
-"""Looks at Redis every few seconds for what the metrics tell: jobs, the events of those that run, the release, the publish.
+"""One look at Redis for what the metrics tell: jobs, the events of those that run, the release, the publish.
 
-The events are those that WatchTrainingJob tells, read from where the last look ended. A scrape waits for nothing: it gets the
-last look, and how old it is. Runs only where metrics are served.
+The events are those that WatchTrainingJob tells, read from where the last look ended. How often is looked is said elsewhere
+(`langptune.rpc.looking`).
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import time
-from dataclasses import dataclass, field, replace
-
-import structlog
-from redis.exceptions import RedisError
+from dataclasses import dataclass, field
 
 from langptune.errors import NotFound
 from langptune.v1 import trainer_pb2
@@ -21,8 +15,6 @@ from services.trainer.jobs.job import RUNNING, Job, now_ms
 from services.trainer.jobs.table import JobTable
 from services.trainer.metrics import RunningJob, Seen
 from services.trainer.publishing.publication import PublicationRecord
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -42,43 +34,24 @@ class _Followed:
 
 
 class Monitor:
-    """One per trainer."""
+    """What is asked at each look."""
 
-    def __init__(self, table: JobTable, registry: ReleaseRegistry, record: PublicationRecord, every: float) -> None:
-        """`every`: seconds between two looks."""
+    def __init__(self, table: JobTable, registry: ReleaseRegistry, record: PublicationRecord) -> None:
         self._table = table
         self._registry = registry
         self._record = record
-        self._every = every
         self._followed: dict[str, _Followed] = {}
-        self._seen = Seen()
-        self._looked = time.monotonic()
 
-    def seen(self) -> Seen:
-        """The last look that succeeded; from any thread."""
-        return replace(self._seen, age_seconds=time.monotonic() - self._looked)
-
-    async def run(self, stopping: asyncio.Event) -> None:
-        """Look again and again until `stopping`; a Redis that is away makes what is told older, and nothing else."""
-        while not stopping.is_set():
-            try:
-                await self.look()
-            except RedisError as error:
-                log.warning("metrics not read", error=str(error))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), self._every)
-
-    async def look(self) -> None:
-        """One look."""
+    async def look(self) -> Seen:
+        """One look. Raises redis errors."""
         running = [job for job in await self._table.open_jobs() if job.state == RUNNING]
         self._followed = {job.job_id: self._followed.get(job.job_id, _Followed()) for job in running}
-        self._seen = Seen(
+        return Seen(
             jobs_by_state=await self._table.count_by_state(),
             running=tuple([await self._follow(job) for job in running]),
             release=await self._release(),
             publish_open_seconds=await self._open_seconds(),
         )
-        self._looked = time.monotonic()
 
     async def _follow(self, job: Job) -> RunningJob:
         followed = self._followed[job.job_id]

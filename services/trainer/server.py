@@ -13,6 +13,7 @@ import grpc
 from prometheus_client.core import Metric
 
 from langptune.rpc import run
+from langptune.rpc.looking import Looking
 from langptune.state import open_redis
 from langptune.v1 import trainer_pb2_grpc
 from langptune.weights import ReleaseRegistry, WeightsStore
@@ -22,6 +23,7 @@ from services.trainer.jobs.control import TrainingJobs
 from services.trainer.jobs.launcher import LocalLauncher
 from services.trainer.jobs.supervisor import Supervisor
 from services.trainer.jobs.table import JobTable
+from services.trainer.metrics import Seen
 from services.trainer.monitor import Monitor
 from services.trainer.patience import patiently
 from services.trainer.peers import Peers
@@ -44,7 +46,7 @@ class TrainerProcess:
     def __init__(self, settings: TrainerSettings) -> None:
         self.stopping = asyncio.Event()
         self._settings = settings
-        self._monitor: Monitor | None = None
+        self._looking: Looking[Seen] | None = None
 
     async def start(self, server: grpc.aio.Server) -> None:
         """Raises FailedPrecondition when a base model is missing."""
@@ -65,10 +67,11 @@ class TrainerProcess:
         record = PublicationRecord(self._redis, settings.publish_lease_seconds)
         releases = self._releases(registry, store, table, record)
         trainer_pb2_grpc.add_ReleaseServiceServicer_to_server(ReleaseServicer(releases), server)
-        self._monitor = Monitor(table, registry, record, settings.metrics_seconds)
-        parts: list[Supervisor | Publisher | Monitor] = [supervisor, releases.publisher]
+        parts: list[Supervisor | Publisher | Looking[Seen]] = [supervisor, releases.publisher]
         if settings.trainer_metrics_port:
-            parts.append(self._monitor)
+            monitor = Monitor(table, registry, record)
+            self._looking = Looking(monitor.look, Seen(), settings.metrics_seconds)
+            parts.append(self._looking)
         self._lives = [asyncio.create_task(part.run(self.stopping)) for part in parts]
         for life in self._lives:
             life.add_done_callback(lambda _: self.stopping.set())  # a trainer without it must not go on serving
@@ -82,7 +85,7 @@ class TrainerProcess:
 
     def state(self) -> Iterable[Metric]:
         """Jobs, release and publish as the last look found them."""
-        return metrics.state(self._monitor.seen()) if self._monitor else ()
+        return metrics.state(*self._looking.seen()) if self._looking else ()
 
     def _releases(self, registry: ReleaseRegistry, store: WeightsStore, table: JobTable, record: PublicationRecord) -> Releases:
         settings, replicas = self._settings, self._peers.replicas

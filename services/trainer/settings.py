@@ -19,7 +19,6 @@ class TrainerSettings(ServiceSettings, RedisSettings, WeightsSettings):
     jobs_folder: str = Field("build/langptune/jobs", description="folder for checkpoints and worker logs, one below it per job")
     tensorboard_folder: str = Field("", description="folder for TensorBoard event files; empty: the folder of each job")
     torch_threads: int = Field(1, ge=1, le=256, description="threads of a worker's tensor arithmetic; at most the free cores")
-    metrics_seconds: float = Field(5.0, gt=0, le=300, description="seconds between two looks at Redis for the metrics")
     max_running_jobs: int = Field(1, ge=1, le=64, description="jobs that train at the same time; the others wait in order")
     max_restarts: int = Field(2, ge=0, le=100, description="times that a job whose worker died goes on from its checkpoint")
     checkpoint_seconds: float = Field(60.0, ge=0, description="seconds between two checkpoints, at least; 0 is after every step")

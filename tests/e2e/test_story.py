@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from langptune.data.dataset import Dataset
+from langptune.local.process import free_port
 from samples.dataset import make_dataset
 from tests.support.metrics import documented, scraped
 from tests.support.processes import ROOT
@@ -163,3 +164,31 @@ def test_the_services_export_what_operations_md_defines_and_nothing_else(system:
     assert all(rpc <= names for names in per_service.values())
     for service in ("gateway", "encoder", "decoder"):
         assert all(name.startswith(f"langptune_{service}_") for name in per_service[service] - rpc)
+
+
+def test_a_backup_of_the_living_system_brings_everything_back(
+    lp: Run, system: RunningSystem, world: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Back up, restore into an empty home, start there: the same profile, ranking, releases and jobs are served."""
+    user = world.sessions("test")[0].user_id
+    asked = (("profile", "get", user), ("profile", "history", user), ("recommend", user), ("releases", "list"), ("train", "list"))
+    before = [lp(*question).json() for question in asked]
+    backup, home = tmp_path / "backup", tmp_path / "home"
+    monkeypatch.setenv("LANGPTUNE_REDIS_URL", system.redis)
+    taken = lp("backup", str(backup), "--weights-uri", f"{system.home}/weights").json()
+    assert taken["items"] == 120
+    assert lp("backup", str(backup)).error()["reason"] == "NOT_EMPTY"
+    assert lp("restore", str(backup)).error()["reason"] == "NOT_EMPTY"  # the living system's Redis
+
+    monkeypatch.delenv("LANGPTUNE_REDIS_URL")
+    monkeypatch.setenv("LANGPTUNE_REDIS_PORT", str(free_port()))
+    assert lp("restore", str(backup), "--home", str(home)).json()["keys"] == taken["keys"]
+    with running_system(home) as restored:
+        monkeypatch.setenv("LANGPTUNE_GATEWAY", restored.gateway)
+        assert lp("restore", str(backup), "--items").json()["catalogue_size"] == 120
+        assert [lp(*question).json() for question in asked] == before
+        assert lp("releases", "publish", "r2", "--override-reason", "its weights are there, too").json()["release"]["live"]
+
+    damaged = backup / "state.jsonl.gz"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert lp("restore", str(backup), "--home", str(tmp_path / "third")).error()["reason"] == "DAMAGED"

@@ -29,6 +29,8 @@ class RunningSystem:
     addresses: Mapping[str, str]  # by service
     pids: Mapping[str, int]  # by service, Redis included
     metrics: Mapping[str, int]  # port of the metrics, by service
+    redis: str  # URL
+    home: str
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,9 @@ def running_system(home: Path) -> Iterator[RunningSystem]:
                 break
         assert told, process.stderr.read()
         ready = json.loads(told)
-        yield RunningSystem(process, ready["gateway"], ready["page"], ready["addresses"], ready["pids"], metrics)
+        yield RunningSystem(
+            process, ready["gateway"], ready["page"], ready["addresses"], ready["pids"], metrics, ready["redis"], ready["home"]
+        )
     finally:
         if process.poll() is None:
             process.terminate()

@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from langptune.errors import ResourceExhausted
+from services.gateway import metrics
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +69,7 @@ class Limiter:
             log.warning("calls are not counted", error=str(error) or type(error).__name__, seconds=_REST)
             return
         if wait > 0:
+            metrics.LIMITED.inc()
             raise ResourceExhausted(f"too many calls; go on in {wait:.1f} s", retry_after=wait)
 
     async def close(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import grpc
 import pytest
+import structlog
 
 from langptune.errors import Internal, LangPTuneError, NotFound
 from langptune.rpc import open_channel
@@ -68,3 +69,11 @@ def test_the_key_decides_the_pseudonym() -> None:
     use_key("one")
     assert pseudonym("u7") == first
     assert len(first) == 16
+
+
+def test_a_line_outside_a_call_has_no_id_either(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("gateway", key="of the house")
+    structlog.get_logger("test").warning("refresh failed", user_id="u7", error="profile 'u7' was changed")
+    [line] = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert (line["user"], line["error"]) == (pseudonym("u7"), f"profile '{pseudonym('u7')}' was changed")
+    assert "user_id" not in line

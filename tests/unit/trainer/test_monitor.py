@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.core import Metric
 from redis.asyncio import Redis
 
+from langptune.rpc.looking import Looking
 from langptune.v1 import common_pb2, trainer_pb2
 from langptune.weights import ReleaseRegistry
 from services.trainer import metrics
@@ -37,8 +38,7 @@ class Desk:
 
     async def told(self) -> dict[str, dict[tuple[str, ...], float]]:
         """Sample name to label values to value, after a look."""
-        await self.monitor.look()
-        return _samples(list(metrics.state(self.monitor.seen())))
+        return _samples(list(metrics.state(await self.monitor.look(), 0.0)))
 
 
 def _samples(families: list[Metric]) -> dict[str, dict[tuple[str, ...], float]]:
@@ -53,7 +53,7 @@ def _samples(families: list[Metric]) -> dict[str, dict[tuple[str, ...], float]]:
 async def desk(redis_url: str) -> AsyncIterator[Desk]:
     async with Redis.from_url(redis_url) as client:
         table, registry, record = JobTable(client), ReleaseRegistry(client), PublicationRecord(client, 5.0)
-        yield Desk(table, registry, record, Monitor(table, registry, record, 0.01))
+        yield Desk(table, registry, record, Monitor(table, registry, record))
 
 
 def _step(phase: str, **values: float) -> trainer_pb2.TrainingEvent:
@@ -121,13 +121,16 @@ async def test_the_release_in_force_and_a_publish_that_hangs(desk: Desk) -> None
 
 async def test_what_is_told_grows_old_while_redis_is_away() -> None:
     async with Redis.from_url("redis://127.0.0.1:9/0") as client:
-        monitor = Monitor(JobTable(client), ReleaseRegistry(client), PublicationRecord(client, 5.0), 0.01)
+        monitor = Monitor(JobTable(client), ReleaseRegistry(client), PublicationRecord(client, 5.0))
+        looking = Looking(monitor.look, metrics.Seen(), 0.01)
         stopping = asyncio.Event()
-        running = asyncio.create_task(monitor.run(stopping))
+        running = asyncio.create_task(looking.run(stopping))
         await asyncio.sleep(0.1)
         stopping.set()
         await running
-        assert monitor.seen().age_seconds >= 0.1
+        seen, age = looking.seen()
+        assert seen == metrics.Seen()
+        assert age >= 0.1
 
 
 def test_every_metric_of_a_step_that_is_told_is_one() -> None:
