@@ -32,6 +32,9 @@ test: $(STAMP) ## Run the whole test suite
 resume-check: $(STAMP) ## Kill a training worker at 20 random moments; its weights must be those of an undisturbed run (about 6 minutes)
 	LANGPTUNE_RESUME_MOMENTS=20 $(BIN)/pytest -q -s tests/integration/trainer/test_exact_resume.py $(ARGS)
 
+pictures: $(STAMP) ## Take the pictures of the page in docs/images again (needs Chromium; about three minutes)
+	$(BIN)/python -m tests.browser.pictures $(ARGS)
+
 lint: $(STAMP) ## Check style, types and import boundaries
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -63,4 +66,4 @@ experiments: $(STAMP) ## The paper's tables and figures on the sample world, 3 s
 	$(BIN)/langptune experiment all --table table4 --table figure4 --seeds 1 --out build/experiments $(ARGS)
 	$(BIN)/langptune experiment page build/experiments
 
-.PHONY: help install demo up test resume-check lint protos lint-protos samples learning k8s-check images experiments
+.PHONY: help install demo up test pictures resume-check lint protos lint-protos samples learning k8s-check images experiments
