@@ -123,7 +123,8 @@ async def _loads(
 
 async def _at_once(call: Callable[[int], Awaitable[None]], calls: int, in_flight: int) -> dict[str, float]:
     """`calls` calls, `in_flight` at any time."""
-    numbers, times = iter(range(calls)), []
+    numbers = iter(range(calls))
+    times: list[float] = []
 
     async def caller() -> None:
         for number in numbers:
@@ -143,7 +144,8 @@ async def _overhead(
     channel: Any = open_channel(settings.address("decoder"), timeout=_TIMEOUT)
     stub = decoder_pb2_grpc.DecoderServiceStub(channel)
     version = (await client.get_live_release()).decoder_version
-    whole, ranked = [], []
+    whole: list[float] = []
+    ranked: list[float] = []
     for at in range(plan.calls):
         user = users[at % len(users)]
         seen = [_item_id(at % len(users) + near) for near in range(8)]
@@ -163,7 +165,7 @@ async def _overhead(
 
 async def _edits(plan: Plan, page: str, user: str, texts: Iterator[str]) -> dict[str, Any]:
     """Previews as the page asks for them."""
-    times = []
+    times: list[float] = []
     async with httpx.AsyncClient(base_url=page, timeout=_TIMEOUT) as http:
         for at in range(plan.edits + 5):
             start = time.perf_counter()
@@ -195,7 +197,7 @@ async def _typed(plan: Plan, page: str, user: str) -> float | None:
         return None
     from playwright.async_api import async_playwright  # only here: the rest needs no browser
 
-    times = []
+    times: list[float] = []
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
         tab = await browser.new_page()

@@ -24,12 +24,12 @@ USER = "user-00006"
 EDIT = "They like western films and desert settings."
 TRAINS = 600_000  # milliseconds
 DESK, PHONE = {"width": 1200, "height": 860}, {"width": 360, "height": 780}
-_JOB = {"rlso.histories": "6", "rlso.samples": "4"}
+_JOB = {"rlso.histories": "4", "rlso.samples": "4"}
 
 
 async def take(out: Path, home: Path) -> None:
     """Start the system below `home`, tell the story, and put the pictures into `out`."""
-    dataset = await asyncio.to_thread(make_dataset, home / "world", users=400)
+    dataset = await asyncio.to_thread(make_dataset, home / "world", users=200)
     settings = LocalSettings.load(home=home / "system").with_free_ports().model_copy(update={"redis_url": None})
     async with LocalSystem(settings, start_deadline=300.0) as system, async_playwright() as playwright:
         async with LangPTune(system.gateway_address, timeout=300.0) as lp:
@@ -46,7 +46,7 @@ async def take(out: Path, home: Path) -> None:
 
 def _spec(dataset: Dataset) -> TrainingSpec:
     return TrainingSpec(
-        str(dataset.folder), cl_batches=6, rlso_batches=24, final_cl_batches=6, validation_users=40, overrides=_JOB
+        str(dataset.folder), cl_batches=4, rlso_batches=14, final_cl_batches=4, validation_users=24, overrides=_JOB
     )
 
 
