@@ -55,7 +55,7 @@ samples: $(STAMP) ## Generate the sample world and train its tiny models again (
 learning: $(STAMP) ## Train every variant on the sample world, 3 seeds, and compare them (up to 30 minutes)
 	$(BIN)/python -m benchmarks.learning_curve $(ARGS)
 
-k8s-check: ## Scan the manifests of each overlay for bad practice (kubectl; checkov in an environment of its own)
+k8s-check: ## Scan the manifests for bad practice (needs kubectl; checkov, in an environment of its own)
 	infra/k8s/check.sh
 
 images: $(STAMP) ## Build and start images without a container engine (needs root, apt: buildah debootstrap; SERVICES="gateway ...")
