@@ -35,17 +35,16 @@ def build(folder: Path) -> list[Object]:
 
 def combine(folder: Path, below: str, components: Sequence[str]) -> Path:
     """A kustomization in `folder` of `below` (under infra/k8s) and components by name, as a user would write it."""
-    copy = folder / "k8s"
-    if not copy.exists():
-        shutil.copytree(K8S, copy)
+    if not (copy := folder / "infra").exists():
+        shutil.copytree(K8S.parent, copy)
     path = folder / "-".join(["over", *below.split("/"), *components]).replace("/", "-")
     path.mkdir(exist_ok=True)
     content = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "namespace": {"overlays/dev": "langptune-dev"}.get(below, "langptune"),
-        "resources": [f"../k8s/{below}"],
-        "components": [f"../k8s/components/{name}" for name in components],
+        "resources": [f"../infra/k8s/{below}"],
+        "components": [f"../infra/k8s/components/{name}" for name in components],
     }
     (path / "kustomization.yaml").write_text(yaml.safe_dump(content))
     return path

@@ -25,9 +25,7 @@ SETTINGS: Mapping[str, type[ServiceSettings]] = {
 }
 SPARE = 10  # seconds that a drain has left over when all goes as it should
 # Agreed upon, and not yet on main:
-_COMING = re.compile(
-    r"LANGPTUNE_(WORKER_\w+|KUBERNETES_\w+|TRAINER_LAUNCHER|TGI_\w+|ROLLOUT_ENCODER_ADDRESS|[A-Z]+_METRICS_PORT|OTLP\w+)$"
-)
+_COMING = re.compile(r"LANGPTUNE_(WORKER_\w+|KUBERNETES_\w+|TRAINER_LAUNCHER|TGI_\w+|ROLLOUT_ENCODER_ADDRESS)$")
 _FOREIGN = re.compile(r"HF_|AWS_|QDRANT__|OTEL_|REDISCLI_AUTH|QDRANT_INIT_FILE_PATH|HOME$|MODEL_ID$|WORKER_|OMP_|SSL_CERT")
 
 
@@ -213,6 +211,8 @@ def _addresses(objects: Sequence[Object], service: str, found: Any) -> list[str]
     (container,) = named(objects, "Deployment", service)["spec"]["template"]["spec"]["containers"]
     listening = {port["name"]: port["containerPort"] for port in container["ports"]}
     port = getattr(found, f"{container['name']}_port")
+    if listening["metrics"] != getattr(found, f"{container['name']}_metrics_port"):
+        problems.append(f"{service}: its metrics are not where its pod says")
     if listening["grpc"] != port:
         problems.append(f"{service} listens on {port}, its pod says {listening['grpc']}")
     return problems

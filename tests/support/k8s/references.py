@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
-from tests.support.k8s.manifests import K8S, WORKLOADS, Object, containers, label, named, of_kind, pod_template, selected
+from tests.support.k8s.manifests import K8S, WORKLOADS, Object, containers, label, of_kind, pod_template, selected
 
 MADE_BY_THE_TRAINER = {"app.kubernetes.io/component": "trainer-worker"}  # labels of pods that stand in no manifest
-ELSEWHERE = {"kube-dns", "default"}  # objects that every cluster has
+FOR_OTHERS = ("langptune-prometheus-", "langptune-dashboards-")  # ConfigMaps that Prometheus and Grafana read
 
 
 def selectors(objects: Sequence[Object]) -> list[str]:
@@ -102,9 +102,13 @@ def references(objects: Sequence[Object]) -> list[str]:
                 problems.append(f"{who} needs {kind} {name}, which is not there")
             elif key and key not in known[name]:
                 problems.append(f"{who} needs {key} of {kind} {name}, which has none")
-        elif name not in names.get(kind, set()) and name not in ELSEWHERE:
+        elif name not in names.get(kind, set()):
             problems.append(f"{who} needs {kind} {name}, which is not there")
-    problems += [f"ConfigMap {name} is used by nothing" for name in configs if ("ConfigMap", name) not in used]
+    problems += [
+        f"ConfigMap {name} is used by nothing"
+        for name in configs
+        if ("ConfigMap", name) not in used and not name.startswith(FOR_OTHERS)
+    ]
     return problems + _volumes(objects)
 
 
@@ -244,6 +248,3 @@ def _volumes(objects: Sequence[Object]) -> list[str]:
         problems += [f"{label(workload)} mounts {name}, which is no volume of it" for name in sorted(mounted - there)]
         problems += [f"{label(workload)} mounts volume {name} nowhere" for name in sorted(there - mounted)]
     return problems
-
-
-__all__ = ["ELSEWHERE", "example_secrets", "named", "namespaces", "ports", "references", "selectors", "targets"]

