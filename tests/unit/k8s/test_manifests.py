@@ -8,15 +8,15 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from services.gateway.refresh_queue import STREAM
-from tests.support.k8s.manifests import K8S, KUBECTL, Object, build, combine, of_kind
-from tests.support.k8s.pods import POD_CHECKS, resolved
-from tests.support.k8s.references import example_secrets, namespaces, ports, references, selectors, targets
+from tests.support.k8s.checks import CHECKS
+from tests.support.k8s.manifests import K8S, KUBECTL, build, combine, of_kind
+from tests.support.k8s.pods import resolved
+from tests.support.k8s.references import example_secrets
 from tests.support.k8s.schema import CUSTOM, VERSIONS, schema
 
 pytestmark = pytest.mark.skipif(KUBECTL is None, reason="kubectl is not installed: nothing else builds kustomizations")
@@ -38,13 +38,7 @@ ON_TOP = (  # what the READMEs say may be combined: below, and the components on
     ("overlays/dev", "monitoring", "tracing"),
     ("overlays/production", "external-redis", "external-qdrant", "monitoring", "tracing", "object-store", "multi-node-training"),
 )
-CHECKS: Sequence[Callable[[Sequence[Object]], list[str]]] = (selectors, targets, ports, references, namespaces, *POD_CHECKS)
 GOOD: dict[str, list[str]] = {check.__name__: [] for check in CHECKS}
-
-
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_what_is_named_is_there_and_fits_together(folder: str) -> None:
-    assert {check.__name__: check(build(K8S / folder)) for check in CHECKS} == GOOD
 
 
 @pytest.mark.parametrize("version", VERSIONS)
