@@ -1,4 +1,4 @@
-"""The manifests as a contract with the services: a setting that is renamed, or a value that is no longer taken, must not land alone.
+"""The manifests as a contract with the services: a setting that is renamed, or a value no longer taken, must not land alone.
 
 Every check of `tests/support/k8s` on the front door and the overlays; components on top of them are in tests/unit/k8s.
 """
