@@ -99,7 +99,7 @@ SPOILED: dict[str, tuple[Check, Spoil, str]] = {
     "no such key": (
         references.references,
         lambda o: first(o, "gateway")["env"][0]["valueFrom"]["secretKeyRef"].update(key="password"),
-        "needs password of Secret langptune-redis",
+        "needs password of Secret langptune-logs, which has none",
     ),
     "no such account": (
         references.references,
