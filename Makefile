@@ -64,6 +64,8 @@ images: $(STAMP) ## Build and start images without a container engine (needs roo
 experiments: $(STAMP) ## The paper's tables and figures on the sample world, 3 seeds (up to 60 minutes on two cores; goes on where it was)
 	$(BIN)/langptune experiment all --table table1 --table table2 --table table3 --seeds 3 --out build/experiments $(ARGS)
 	$(BIN)/langptune experiment all --table table4 --table figure4 --seeds 1 --out build/experiments $(ARGS)
+	$(BIN)/langptune experiment all --table steering --table profiles --table histories --seeds 3 --out build/experiments $(ARGS)
+	$(BIN)/langptune experiment all --table table5 --table table6 --table figure5 --table examples --seeds 1 --out build/experiments $(ARGS)
 	$(BIN)/langptune experiment page build/experiments
 
 .PHONY: help install demo up test pictures resume-check lint protos lint-protos samples learning k8s-check images experiments

@@ -26,7 +26,6 @@ from typing import Any
 
 FULL_CATEGORY = 17_300_000  # reviews of Movies and TV
 SMALLER = 4  # the second size is this many times smaller
-_PREPARE = "import sys; sys.modules['pandas'] = None; from langptune.cli import main; main()"
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "ARROW_NUM_THREADS": "1"}
 
 
@@ -39,11 +38,14 @@ class Cost:
     peak_mib: float
 
 
-def spend(*arguments: object) -> Cost:
-    """Run Python with these arguments to its end. Raises CalledProcessError if it fails."""
-    command = [sys.executable, *map(str, arguments)]
+def spend(module: str, *arguments: object, path: Path | None = None) -> Cost:
+    """Run a Python module to its end, with `path` searched first. Raises CalledProcessError if it fails."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
     began = time.monotonic()
-    process = subprocess.Popen(command, env={**os.environ, **_ENVIRONMENT}, stdout=subprocess.DEVNULL)
+    environment = {**os.environ, **_ENVIRONMENT}
+    if path:
+        environment["PYTHONPATH"] = os.pathsep.join([str(path), *filter(None, [environment.get("PYTHONPATH")])])
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -70,7 +72,7 @@ def measure(reviews: int, home: Path, say: Callable[[str], None], *, baseline: b
     }
     if baseline:
         say(f"{reviews:,} reviews: pandas, row by row")
-        plain = spend("-m", "benchmarks.data_plain", "--reviews", files[0], "--metadata", files[1], "--json", home / "plain.json")
+        plain = spend("benchmarks.data_plain", "--reviews", files[0], "--metadata", files[1], "--json", home / "plain.json")
         result |= {
             "pandas": asdict(plain),
             "ratio": round(plain.seconds / large.seconds, 2),
@@ -82,13 +84,20 @@ def measure(reviews: int, home: Path, say: Callable[[str], None], *, baseline: b
 
 def _ours(reviews: int, home: Path, say: Callable[[str], None]) -> tuple[Cost, dict[str, int], tuple[Path, Path]]:
     say(f"{reviews:,} reviews: writing the raw files")
-    spend("-m", "benchmarks.data_world", "--reviews", reviews, "--out", home)
+    spend("benchmarks.data_world", "--reviews", reviews, "--out", home)
     files = home / "reviews.jsonl", home / "meta.jsonl"
     say(f"{reviews:,} reviews: langptune data prepare")
     out = home / "prepared"
     options = ("--reviews", files[0], "--metadata", files[1], "--out", out, "--json")
-    cost = spend("-c", _PREPARE, "data", "prepare", *options)
+    cost = spend("langptune.cli", "data", "prepare", *options, path=_without_pandas(home / "path"))
     return cost, json.loads((out / "dataset.json").read_text())["counts"], files
+
+
+def _without_pandas(folder: Path) -> Path:
+    """A folder that makes Python find no pandas, as where it is not installed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "pandas.py").write_text('raise ImportError("hidden by the benchmark")\n')
+    return folder
 
 
 def main() -> None:
