@@ -20,7 +20,8 @@ from langptune.weights import ReleaseRegistry, WeightsStore
 from services.trainer import metrics
 from services.trainer.jobs.cleaning import Cleaner
 from services.trainer.jobs.control import TrainingJobs
-from services.trainer.jobs.launcher import LocalLauncher
+from services.trainer.jobs.launcher import Launcher
+from services.trainer.jobs.local_launcher import LocalLauncher
 from services.trainer.jobs.supervisor import Supervisor
 from services.trainer.jobs.table import JobTable
 from services.trainer.metrics import Seen
@@ -57,9 +58,10 @@ class TrainerProcess:
         registry = ReleaseRegistry(self._redis)
         await patiently("the store (Redis)", settings.call_timeout, lambda: bootstrap(registry, store, settings))
         table = JobTable(self._redis)
-        launcher = LocalLauncher(Path(settings.jobs_folder), settings.torch_threads)
+        launcher = self._launcher = _launcher(settings)
         cleaner = Cleaner(settings, store, self._peers, registry)
         supervisor = Supervisor(table, launcher, cleaner, settings)
+        await patiently("the launcher", settings.call_timeout, lambda: launcher.start(supervisor.wake))
         jobs = TrainingJobs(
             table, registry, self._peers, cleaner, store, settings, on_created=supervisor.wake, stopping=self.stopping
         )
@@ -80,6 +82,7 @@ class TrainerProcess:
         """Wait for the workers to hand their jobs back. Raises what the supervisor or the publisher died of."""
         self.stopping.set()
         await asyncio.gather(*self._lives)
+        await self._launcher.close()
         await self._peers.close()
         await self._redis.aclose()
 
@@ -93,6 +96,14 @@ class TrainerProcess:
         retention = Retention(registry, store, table, replicas, record, settings)
         publisher = Publisher(registry, record, replicas, gate, verifier, retention, settings)
         return Releases(registry, publisher, gate, verifier)
+
+
+def _launcher(settings: TrainerSettings) -> Launcher:
+    if settings.trainer_launcher == "kubernetes":
+        from services.trainer.jobs.kubernetes_launcher import KubernetesLauncher  # its library is an extra, and takes seconds
+
+        return KubernetesLauncher(settings)
+    return LocalLauncher(Path(settings.jobs_folder), settings.torch_threads)
 
 
 def serve(settings: TrainerSettings) -> None:

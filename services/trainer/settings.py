@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from langptune.settings import RedisSettings, ServiceSettings, WeightsSettings
+from services.trainer.cluster.settings import KubernetesSettings
 
 
-class TrainerSettings(ServiceSettings, RedisSettings, WeightsSettings):
+class TrainerSettings(ServiceSettings, RedisSettings, WeightsSettings, KubernetesSettings):
     """What the control plane and the worker need to know."""
 
     trainer_port: int = Field(50054, ge=1, le=65535, description="port to listen on")
@@ -16,6 +19,9 @@ class TrainerSettings(ServiceSettings, RedisSettings, WeightsSettings):
     )
     encoder_address: str = Field("127.0.0.1:50052", description="host:port of the encoder that rollouts come from")
     decoder_address: str = Field("127.0.0.1:50053", description="host:port of the decoder that ranks come from")
+    trainer_launcher: Literal["local", "kubernetes"] = Field(
+        "local", description="where workers run: processes of this machine, or Kubernetes Jobs (docs/kubernetes-launcher.md)"
+    )
     jobs_folder: str = Field("build/langptune/jobs", description="folder for checkpoints and worker logs, one below it per job")
     tensorboard_folder: str = Field("", description="folder for TensorBoard event files; empty: the folder of each job")
     torch_threads: int = Field(1, ge=1, le=256, description="threads of a worker's tensor arithmetic; at most the free cores")

@@ -1,4 +1,4 @@
-"""The worker process: one attempt at one job (`python -m services.trainer.worker --job ID --attempt N --lock-fd FD`).
+"""The worker process: one attempt at one job (`python -m services.trainer.worker --job ID --attempt N`).
 
 Here are the process's own matters: settings, connections, signs of life, interruption, and how each kind of end is told. SIGTERM
 finishes the step in hand, writes a checkpoint and hands the job back as QUEUED. A typed error ends the job as FAILED with its
@@ -25,7 +25,7 @@ from langptune.state import open_redis
 from langptune.weights import ReleaseRegistry, WeightsStore
 from services.trainer.jobs.cleaning import Cleaner
 from services.trainer.jobs.job import CANCELLED, FAILED, SUCCEEDED
-from services.trainer.jobs.launcher import announce, die_with_parent
+from services.trainer.jobs.local_launcher import announce, die_with_parent
 from services.trainer.jobs.table import JobTable, Superseded
 from services.trainer.learning.team import Processes, dismiss, follow
 from services.trainer.peers import Peers
@@ -137,6 +137,7 @@ def main() -> None:
     parser.add_argument("--attempt", required=True, type=int, help="number of this attempt, from the job table")
     parser.add_argument("--processes", type=int, default=1, help="this many of them, started by torch.distributed.run")
     parser.add_argument("--lock-fd", type=int, help="file descriptor of the lock that says that this worker is alive")
+    parser.add_argument("--pid-file", type=Path, help="of several processes, the one that leads writes its process id there")
     arguments = parser.parse_args()
     settings = TrainerSettings.load()
     configure_logs("trainer-worker", settings.log_level)
@@ -148,21 +149,22 @@ def main() -> None:
         if arguments.processes == 1:
             asyncio.run(_work(settings, arguments.job, arguments.attempt))
         else:
-            _work_together(settings, arguments.job, arguments.attempt)
+            _work_together(settings, arguments.job, arguments.attempt, arguments.pid_file)
 
 
 async def _work(settings: TrainerSettings, job_id: str, attempt: int, processes: Processes | None = None) -> None:
     await Worker(settings, job_id, attempt, processes).run()
 
 
-def _work_together(settings: TrainerSettings, job_id: str, attempt: int) -> None:
+def _work_together(settings: TrainerSettings, job_id: str, attempt: int, pid_file: Path | None) -> None:
     """Rank 0 is the job's worker; the others lend it their memory and arithmetic. A defect in one ends them all."""
     from services.trainer.learning.zero import ZeroProcesses  # DeepSpeed is an extra, for jobs of several processes
 
     die_with_parent()
     processes = ZeroProcesses()
     if processes.rank == 0:
-        announce(Path(settings.jobs_folder) / job_id)
+        if pid_file is not None:
+            announce(pid_file)
         asyncio.run(_work(settings, job_id, attempt, processes))
         dismiss(processes)
     else:

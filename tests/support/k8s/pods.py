@@ -25,7 +25,7 @@ SETTINGS: Mapping[str, type[ServiceSettings]] = {
 }
 SPARE = 10  # seconds that a drain has left over when all goes as it should
 # Agreed upon, and not yet on main:
-_COMING = re.compile(r"LANGPTUNE_(WORKER_\w+|KUBERNETES_\w+|TRAINER_LAUNCHER|TGI_\w+|ROLLOUT_ENCODER_ADDRESS)$")
+_COMING = re.compile(r"LANGPTUNE_(TGI_\w+|ROLLOUT_ENCODER_ADDRESS)$")
 _FOREIGN = re.compile(r"HF_|AWS_|QDRANT__|OTEL_|REDISCLI_AUTH|QDRANT_INIT_FILE_PATH|HOME$|MODEL_ID$|WORKER_|OMP_|SSL_CERT")
 
 

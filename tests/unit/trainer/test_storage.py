@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from langptune.errors import FailedPrecondition
-from services.trainer.jobs.launcher import LocalLauncher
+from services.trainer.jobs.launcher import Life
+from services.trainer.jobs.local_launcher import LocalLauncher
 from services.trainer.learning.checkpoint import Checkpoints
 from services.trainer.worker.storage import writing
 
@@ -55,14 +56,14 @@ def test_a_full_disk_is_a_sentence(tmp_path: Path, write: Callable[[Path], None]
 async def test_a_job_has_one_worker_at_most(tmp_path: Path) -> None:
     launcher = LocalLauncher(tmp_path, threads=1)
     (tmp_path / "j").mkdir()
-    assert not await launcher.alive("j")
+    assert (await launcher.see("j")).life is Life.GONE
     held = os.open(tmp_path / "j" / "worker.lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(held, fcntl.LOCK_EX)
-    assert await launcher.alive("j")
+    assert (await launcher.see("j")).life is Life.RUNNING
     with pytest.raises(FailedPrecondition, match="still running"):
         await launcher.launch("j", 2, 1)
     os.close(held)
-    assert not await launcher.alive("j")
+    assert (await launcher.see("j")).life is Life.GONE
 
 
 async def test_a_jobs_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:

@@ -6,17 +6,19 @@ Workers are stood in for by a launcher that keeps a list; the real one, with rea
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis.asyncio as redis
 
-from langptune.errors import FailedPrecondition
+from langptune.errors import FailedPrecondition, LangPTuneError, Unavailable
 from langptune.v1 import trainer_pb2 as pb
 from langptune.weights import ReleaseRegistry, WeightsStore
 from services.trainer.jobs.cleaning import Cleaner
 from services.trainer.jobs.job import CANCELLED, FAILED, QUEUED, RUNNING, Job
+from services.trainer.jobs.launcher import Fault, Life, Sighting
 from services.trainer.jobs.supervisor import Supervisor
 from services.trainer.jobs.table import JobTable
 from services.trainer.peers import Peers
@@ -26,22 +28,32 @@ from services.trainer.settings import TrainerSettings
 class Workers:
     """A launcher whose workers live until they are told to end."""
 
+    keeps_workers = False
+
     def __init__(self) -> None:
         self.living: set[str] = set()
         self.launched: list[tuple[str, int]] = []
         self.asked: list[str] = []
-        self.broken = False
+        self.broken: LangPTuneError | None = None
+        self.waiting: Sighting | None = None  # what is seen of those that live
+        self.ending = Sighting(Life.GONE, "was ended by signal 9")
         self.started = asyncio.Event()
+
+    async def start(self, on_change: Callable[[], None]) -> None:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        raise NotImplementedError
 
     async def launch(self, job_id: str, attempt: int, processes: int) -> None:
         if self.broken:
-            raise FailedPrecondition("no room")
+            raise self.broken
         self.launched.append((job_id, attempt))
         self.living.add(job_id)
         self.started.set()
 
-    async def alive(self, job_id: str) -> bool:
-        return job_id in self.living
+    async def see(self, job_id: str) -> Sighting:
+        return (self.waiting or Sighting(Life.RUNNING)) if job_id in self.living else self.ending
 
     async def stop(self, job_id: str) -> None:
         self.asked.append(job_id)
@@ -49,8 +61,8 @@ class Workers:
     async def kill(self, job_id: str) -> None:
         self.living.discard(job_id)
 
-    async def how_it_ended(self, job_id: str) -> str:
-        return "was ended by signal 9"
+    def log_of(self, job_id: str) -> str:
+        return "the job's worker.log"
 
 
 @pytest.fixture
@@ -187,7 +199,99 @@ async def test_a_trainer_that_stops_has_jobs_handed_back_without_a_restart(table
 
 async def test_a_job_that_cannot_be_launched_fails(table: JobTable, workers: Workers, start: Any) -> None:
     await _create(table, "a")
-    workers.broken = True
+    workers.broken = FailedPrecondition("no room")
     await start().look()
     job = await _job(table, "a")
     assert (job.state, job.error) == (FAILED, "no worker could be started: no room")
+
+
+async def test_a_launcher_that_cannot_be_asked_costs_no_restart(table: JobTable, workers: Workers, start: Any) -> None:
+    await _create(table, "a")
+    workers.broken = Unavailable("the API is away")
+    supervisor = start(max_restarts=0)
+    await supervisor.look()
+    job = await _job(table, "a")
+    assert (job.state, job.restarts) == (QUEUED, 0)
+    assert job.last_interruption == "no worker could be started yet: the API is away"
+    workers.broken = None
+    await supervisor.look()
+    assert workers.launched == [("a", 2)]
+
+
+async def test_a_worker_whose_machine_was_taken_away_is_replaced_at_no_cost(
+    table: JobTable, workers: Workers, start: Any
+) -> None:
+    await _create(table, "a")
+    workers.ending = Sighting(Life.GONE, "was evicted", Fault.PLATFORM)
+    supervisor = start(max_restarts=0)
+    for _ in range(6):
+        await supervisor.look()
+        workers.living.clear()
+    assert workers.launched == [("a", 1), ("a", 2), ("a", 3)]
+    job = await _job(table, "a")
+    assert (job.restarts, job.last_interruption) == (0, "the worker was evicted; another one goes on from the checkpoint")
+
+
+async def test_what_every_attempt_would_meet_is_not_tried_again(table: JobTable, workers: Workers, start: Any) -> None:
+    await _create(table, "a")
+    workers.ending = Sighting(Life.GONE, "ran for longer than 60 s", Fault.LASTING)
+    supervisor = start(max_restarts=2)
+    await supervisor.look()
+    workers.living.clear()
+    await supervisor.look()
+    job = await _job(table, "a")
+    assert (job.state, workers.launched) == (FAILED, [("a", 1)])
+    assert job.error == "the worker ran for longer than 60 s after 0 of 5 steps; the job's worker.log has the rest"
+
+
+async def test_what_a_worker_waits_for_is_told_once_and_it_is_never_late(table: JobTable, workers: Workers, start: Any) -> None:
+    await _create(table, "a")
+    supervisor = start(worker_lost_seconds=0.05)
+    workers.waiting = Sighting(Life.WAITING, "waits in the queue gpus")
+    for _ in range(5):
+        await supervisor.look()
+        await asyncio.sleep(0.05)
+    told = [event.state_changed.message for event in await table.events("a", 0)]
+    assert told.count("the worker waits in the queue gpus") == 1
+    assert workers.launched == [("a", 1)]
+    workers.waiting = Sighting(Life.WAITING, "its image cannot be pulled", Fault.LASTING)
+    await supervisor.look()
+    job = await _job(table, "a")
+    assert (job.state, job.error) == (FAILED, "no worker could be started: its image cannot be pulled")
+    assert workers.living == set()
+
+
+async def test_a_worker_of_an_attempt_that_is_over_and_has_not_begun_is_not_waited_for(
+    table: JobTable, workers: Workers, start: Any
+) -> None:
+    await _create(table, "a")
+    workers.living.add("a")
+    workers.waiting = Sighting(Life.WAITING, "waits for its pods to start")
+    supervisor = start()
+    await supervisor.look()
+    await supervisor.look()
+    assert workers.launched == [("a", 1)]
+
+
+async def test_the_worker_of_a_cancelled_job_is_asked_to_end_once(table: JobTable, workers: Workers, start: Any) -> None:
+    await _create(table, "a")
+    supervisor = start()
+    await supervisor.look()
+    await table.request_cancel("a")
+    await supervisor.look()
+    await supervisor.look()
+    assert workers.asked == ["a"]
+    workers.living.clear()
+    await supervisor.look()
+    assert await _states(table, "a") == [CANCELLED]
+
+
+async def test_workers_that_outlive_trainers_are_left_alone_when_one_stops(table: JobTable, workers: Workers, start: Any) -> None:
+    await _create(table, "a")
+    workers.keeps_workers = True
+    stopping = asyncio.Event()
+    running = asyncio.create_task(start().run(stopping))
+    await asyncio.wait_for(workers.started.wait(), 5.0)
+    stopping.set()
+    await asyncio.wait_for(running, 5.0)
+    assert (await _states(table, "a"), workers.asked, workers.living) == ([RUNNING], [], {"a"})
