@@ -38,7 +38,7 @@ def test_an_image_has_its_service_and_nothing_to_build_with(service: str) -> Non
     (extras,) = re.findall(r"pip install .* '\.\[(.*)\]'", text)
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert extras.split(",")[0] == service
-    assert set(extras.split(",")) <= {service, "s3", "distributed", "tracing"} & set(known)
+    assert set(extras.split(",")) <= {service, "s3", "distributed", "kubernetes", "tracing"} & set(known)
     assert lines(service, "ENTRYPOINT") == [f'["python", "-m", "services.{service}"]']
     assert not [run for run in lines(service, "RUN") if re.search(r"apt|pip|gcc|build-essential", run)]
     assert re.search(r"^ARG BASE=\S+:\d+\.\d+\.\d+\S*$", text, re.MULTILINE), "the default base is pinned"
