@@ -26,4 +26,4 @@ def _rights(rules: Iterable[Any]) -> set[tuple[str, str, str, str]]:
 
 
 def test_the_role_is_what_the_launcher_asks_for() -> None:
-    assert _rights(named(build(K8S), "Role", "training-jobs")["rules"]) == _rights(TRAINING)
+    assert _rights(named(build(K8S), "Role", "trainer")["rules"]) == _rights(TRAINING)
