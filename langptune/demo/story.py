@@ -55,7 +55,7 @@ async def tell(home: Path, *, stay: bool, plan: DemoPlan = FULL) -> dict[str, An
         with story.phase("samples", "The sample world"):
             dataset = await story.make_world()
         settings = _settings(home / "system")
-        environment = {"LANGPTUNE_ENCODER_MAX_NEW_TOKENS": str(plan.max_new_tokens)}
+        environment = {"LANGPTUNE_ENCODER_MAX_NEW_TOKENS": str(plan.max_new_tokens), "LANGPTUNE_GATEWAY_AUTH": "off"}
         with story.phase("start", "Four services and a Redis on 127.0.0.1"):
             system = LocalSystem(settings, environment=environment, on_started=lambda name, address: say(f"{name:8} {address}"))
             await system.__aenter__()

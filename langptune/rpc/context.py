@@ -1,4 +1,4 @@
-"""The request id: made at the first service that a request meets, carried in metadata, bound to every log line."""
+"""What goes along with a request from service to service: its id, bound to every log line, and who the gateway knows to call."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import structlog
 
 REQUEST_ID_KEY = "x-request-id"
+CALLER_KEY = "x-langptune-caller"  # the subject of a token that the gateway has checked; it takes none from outside
 _ACCEPTABLE = re.compile(r"[A-Za-z0-9-]{8,64}")
 
 
@@ -24,3 +25,8 @@ def current_request_id() -> str:
     """The request id of this task; a new one outside any request."""
     bound = structlog.contextvars.get_contextvars().get("request_id")
     return bound if isinstance(bound, str) else uuid.uuid4().hex
+
+
+def known_caller(metadata: Iterable[tuple[str, str | bytes]]) -> str:
+    """Whom the gateway knows to call; "" where it asks for no tokens."""
+    return next((value for key, value in metadata if key == CALLER_KEY and isinstance(value, str)), "")

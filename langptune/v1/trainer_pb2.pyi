@@ -1373,7 +1373,7 @@ class PublishReleaseRequest(_message.Message):
     reason: _builtins.str
     """Why, for the record; at most 1,000 characters."""
     actor: _builtins.str
-    """Who, for the record; at most 128 characters."""
+    """Who, for the record; at most 128 characters. Where the gateway asks for tokens it is the token's subject in place of this."""
     override_reason: _builtins.str
     """Publishes a candidate that the gate refuses, and says why, for the record; at most 1,000 characters."""
     def __init__(
@@ -1429,6 +1429,7 @@ class RollbackReleaseRequest(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     actor: _builtins.str
+    """As in PublishReleaseRequest."""
     def __init__(
         self,
         *,

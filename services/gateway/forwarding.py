@@ -1,7 +1,8 @@
 """RPCs that are passed on as they are: the trainer's and the releases', for operators.
 
 Messages go through as bytes, so a new field or method of those services needs no change here; deadlines, request id, typed
-errors and cancellation go through, too. When the gateway stops, streams end as UNAVAILABLE, to be taken up again elsewhere.
+errors and cancellation go through, too, and who the gateway knows to call goes along. When the gateway stops, streams end as
+UNAVAILABLE, to be taken up again elsewhere.
 """
 
 from __future__ import annotations
@@ -9,13 +10,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from langptune.errors import Unavailable
 from langptune.rpc import Channel
+from langptune.rpc.channel import Metadata
+from langptune.rpc.context import CALLER_KEY
+from services.gateway.identity.tokens import CALLER
 
+_PRINTABLE = "!#$&'()*+,/:;=?@[]|"  # what metadata takes as it is of a subject ("auth0|123")
 _LONGEST = (
     7 * 86_400.0
 )  # seconds that a call may take whose caller sets no deadline: a publish loads models, a watched job trains
@@ -38,7 +44,7 @@ def _handler(method: MethodDescriptor, channel: Channel, stopping: asyncio.Event
 
 def _unary(call: Callable[..., Awaitable[bytes]]) -> Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]:
     async def handle(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
-        return await call(request, timeout=_timeout(context))
+        return await call(request, timeout=_timeout(context), metadata=_known())
 
     return handle
 
@@ -47,7 +53,7 @@ def _stream(
     call: Callable[..., AsyncIterator[bytes]], stopping: asyncio.Event
 ) -> Callable[[bytes, grpc.aio.ServicerContext], AsyncIterator[bytes]]:
     async def handle(request: bytes, context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
-        running = call(request, timeout=_timeout(context))
+        running = call(request, timeout=_timeout(context), metadata=_known())
         stopped = asyncio.create_task(stopping.wait())
         try:
             while (response := await _next(running, stopped)) is not None:
@@ -67,6 +73,11 @@ async def _next(running: AsyncIterator[bytes], stopped: asyncio.Task[bool]) -> b
         return following.result()
     finally:
         following.cancel()
+
+
+def _known() -> Metadata:
+    caller = CALLER.get()
+    return ((CALLER_KEY, quote(caller.subject, safe=_PRINTABLE)),) if caller else ()
 
 
 def _timeout(context: Any) -> float:

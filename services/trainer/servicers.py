@@ -10,6 +10,7 @@ from typing import TypeAlias
 import grpc
 
 from langptune.convert import check_id, check_range, check_text
+from langptune.rpc.context import known_caller
 from langptune.v1 import trainer_pb2 as pb
 from langptune.v1 import trainer_pb2_grpc
 from services.trainer.jobs.control import TrainingJobs
@@ -90,7 +91,7 @@ class ReleaseServicer(trainer_pb2_grpc.ReleaseServiceServicer):
         order = Order(
             check_id("release_id", request.release_id),
             request.expected_live_release_id and check_id("expected_live_release_id", request.expected_live_release_id),
-            actor=check_text("actor", request.actor, high=_MAX_ACTOR),
+            actor=_actor(request.actor, context),
             reason=check_text("reason", request.reason, high=_MAX_REASON),
             override_reason=check_text("override_reason", request.override_reason, high=_MAX_REASON),
         )
@@ -102,7 +103,7 @@ class ReleaseServicer(trainer_pb2_grpc.ReleaseServiceServicer):
         )
 
     async def RollbackRelease(self, request: pb.RollbackReleaseRequest, context: Context) -> pb.RollbackReleaseResponse:
-        actor = check_text("actor", request.actor, high=_MAX_ACTOR)
+        actor = _actor(request.actor, context)
         reason = check_text("reason", request.reason, high=_MAX_REASON)
         release, publication = await self._releases.roll_back(actor=actor, reason=reason)
         return pb.RollbackReleaseResponse(
@@ -138,3 +139,8 @@ class ReleaseServicer(trainer_pb2_grpc.ReleaseServiceServicer):
             encoder_versions=pruned.versions["encoder"],
             decoder_versions=pruned.versions["decoder"],
         )
+
+
+def _actor(given: str, context: Context) -> str:
+    """Who publishes: whom the gateway knows to call, else who the caller says it is."""
+    return known_caller(context.invocation_metadata() or ())[:_MAX_ACTOR] or check_text("actor", given, high=_MAX_ACTOR)

@@ -18,7 +18,7 @@ from langptune.identity import Scope
 from langptune.rpc.interceptors import OPEN_PREFIXES, wrapped
 from services.gateway.identity.limits import Limiter
 from services.gateway.identity.policy import POLICY, Rule
-from services.gateway.identity.tokens import Caller, TokenChecker
+from services.gateway.identity.tokens import CALLER, Caller, TokenChecker
 
 
 class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc.aio ships no types
@@ -49,6 +49,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc.aio ships
             rule.check(caller, request)
             user = request.user_id if rule.own else caller.subject
             await self._limiter.admit(rule.cost, user=user, key=_program(caller))
+            CALLER.set(caller)
             yield
 
         return wrapped(handler, admitted)

@@ -5,6 +5,7 @@ forgery failed; the log has the kind of failure, never the token.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,9 @@ class Caller:
     def has(self, scope: Scope) -> bool:
         """Whether the token carries `scope`, by name or within OPERATOR."""
         return scope in self.scopes or (scope is not Scope.USERS and Scope.OPERATOR in self.scopes)
+
+
+CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)  # of the call in hand, once it was let in
 
 
 class TokenChecker:

@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from langptune.client import JobState, LangPTune, StateChanged, TrainingSpec
 from langptune.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from langptune.identity import DEVELOPMENT_SECRET, mint
 from langptune.local.process import free_port
 from tests.integration.gateway.world import World
 from tests.support.processes import RunningService, running_service
@@ -42,6 +43,18 @@ async def test_releases(lp: LangPTune, world: World) -> None:
     assert live in [release async for release in lp.list_releases(page_size=1)]
     published = await lp.publish_release(live.release_id, reason="again")
     assert (published.release, published.previous_release_id) == (live, live.release_id)
+
+
+async def test_a_publish_is_recorded_under_the_tokens_subject(trainer: RunningService, world: World) -> None:
+    settings = {"LANGPTUNE_TRAINER_ADDRESS": trainer.address, "LANGPTUNE_GATEWAY_AUTH": "jwt"}
+    token = mint("the-operator", DEVELOPMENT_SECRET, scopes=["releases"])
+    with world.another_gateway(**settings) as gateway:
+        async with LangPTune(gateway.address, token=token, timeout=20.0) as lp:
+            published = await lp.publish_release(world.release.release_id, actor="somebody else", reason="again")
+            assert published.publish.actor == "the-operator"
+            rolled_back = await lp.rollback_release(actor="somebody else")
+            assert rolled_back.publish.actor == "the-operator"
+    assert '"caller": "the-operator"' in gateway.log()
 
 
 async def test_errors_keep_their_type_and_details(lp: LangPTune, world: World) -> None:

@@ -11,8 +11,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
@@ -24,14 +23,14 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from langptune.client import LangPTune
 from langptune.errors import LangPTuneError, PermissionDenied, Unauthenticated
-from langptune.identity import DEVELOPMENT_SECRET, mint
-from langptune.local.process import free_port
+from langptune.identity import DEVELOPMENT_SECRET, mint, new_key, public_jwk
 from langptune.rpc import open_channel
 from langptune.rpc.channel import bearer
 from services.gateway.server import SERVED
-from tests.support.processes import RunningService, running_service
-from tests.support.redis import running_redis
+from tests.integration.gateway.doors import Doors
+from tests.support.processes import running_service
 
 VICTIM = "user-under-test"
 METHODS = {f"{service.name}/{method.name}": method for service in SERVED for method in service.methods}
@@ -73,33 +72,6 @@ def _expected(rpc: str, caller: str) -> str:
     if rpc in IMPORTS or rpc.partition("/")[0] in FOR_OPERATORS:
         return "let in" if caller == "operator" else "PERMISSION_DENIED"
     return "let in" if caller in ("user", "program for users") else "PERMISSION_DENIED"
-
-
-@dataclass(frozen=True)
-class Doors:
-    """Where the gateway listens."""
-
-    gateway: RunningService
-    http: str  # URL
-
-
-@pytest.fixture(scope="module")
-def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
-    folder: Path = tmp_path_factory.mktemp("rights")
-    nobody = grpc.server(None)  # answers every call with UNIMPLEMENTED
-    behind = f"127.0.0.1:{nobody.add_insecure_port('127.0.0.1:0')}"
-    nobody.start()
-    http = free_port()
-    with running_redis(folder / "redis") as redis_url:
-        env = {
-            "LANGPTUNE_GATEWAY_AUTH": "jwt",
-            "LANGPTUNE_REDIS_URL": redis_url,
-            "LANGPTUNE_GATEWAY_HTTP_PORT": str(http),
-            **{f"LANGPTUNE_{name}_ADDRESS": behind for name in ("ENCODER", "DECODER", "TRAINER")},
-        }
-        with running_service("gateway", folder, env) as gateway:
-            yield Doors(gateway, f"http://127.0.0.1:{http}")
-    nobody.stop(None)
 
 
 def _request(method: MethodDescriptor) -> Message:
@@ -213,3 +185,19 @@ async def test_a_call_is_let_in_by_its_own_token_not_by_the_channels_earlier_one
     with pytest.raises(Unauthenticated):
         await call(request)
     await channel.close()
+
+
+async def test_in_production_only_the_key_set_counts_and_nothing_tells_of_itself(doors: Doors, tmp_path: Path) -> None:
+    key = new_key()
+    (tmp_path / "jwks.json").write_text(json.dumps({"keys": [public_jwk(key)]}))
+    production = {"LANGPTUNE_ENVIRONMENT": "production", "LANGPTUNE_GATEWAY_JWKS": str(tmp_path / "jwks.json")}
+    with running_service("gateway", tmp_path, doors.environment | production | {"LANGPTUNE_GATEWAY_HTTP_PORT": "0"}) as gateway:
+        async with LangPTune(gateway.address, token=mint("u1", key)) as lp:
+            await lp.dismiss_profile_suggestion("u1")
+        for foreign in (DEVELOPMENT_SECRET, new_key()):
+            async with LangPTune(gateway.address, token=mint("u1", foreign)) as lp:
+                with pytest.raises(Unauthenticated):
+                    await lp.dismiss_profile_suggestion("u1")
+        with grpc.insecure_channel(gateway.address) as channel, pytest.raises(grpc.RpcError) as caught:
+            list(ProtoReflectionDescriptorDatabase(channel).get_services())
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED

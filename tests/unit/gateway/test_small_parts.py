@@ -32,6 +32,13 @@ def test_settings_are_shown_without_their_secrets() -> None:
     assert "hunter2" not in shown.stdout
 
 
+def test_a_gateway_that_would_let_strangers_in_does_not_start() -> None:
+    stopped = _start(LANGPTUNE_HOST="0.0.0.0")
+    assert stopped.returncode == 2
+    assert "Set LANGPTUNE_GATEWAY_AUTH=jwt" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+
+
 def test_a_bad_setting_stops_the_start_with_a_sentence() -> None:
     stopped = _start(LANGPTUNE_HISTORY_SENT="1001")
     assert stopped.returncode == 2
