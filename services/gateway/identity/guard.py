@@ -44,10 +44,10 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc.aio ships
             caller = await self._checker.caller(context.invocation_metadata() or ())
             if rule is None:
                 raise PermissionDenied("nobody may call this", reason="NOT_SERVED")
-            if not rule.own and rule.scope is not None:
+            user = request.user_id if rule.own else caller.subject
+            if rule.scope is not None and not (rule.own and user == caller.subject):
                 structlog.contextvars.bind_contextvars(caller=caller.subject)  # who did what; a user's own calls stay unnamed
             rule.check(caller, request)
-            user = request.user_id if rule.own else caller.subject
             await self._limiter.admit(rule.cost, user=user, key=_program(caller))
             CALLER.set(caller)
             yield
