@@ -201,3 +201,15 @@ async def test_in_production_only_the_key_set_counts_and_nothing_tells_of_itself
         with grpc.insecure_channel(gateway.address) as channel, pytest.raises(grpc.RpcError) as caught:
             list(ProtoReflectionDescriptorDatabase(channel).get_services())
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_the_log_names_who_reaches_for_anothers_data_and_nobody_else(doors: Doors) -> None:
+    async with LangPTune(doors.gateway.address, token=mint("u-quiet", DEVELOPMENT_SECRET)) as lp:
+        await lp.dismiss_profile_suggestion("u-quiet")
+    async with LangPTune(doors.gateway.address, token=mint("u-curious", DEVELOPMENT_SECRET)) as lp:
+        with pytest.raises(PermissionDenied):
+            await lp.get_profile("u-quiet")
+    async with LangPTune(doors.gateway.address, token=mint("support", DEVELOPMENT_SECRET, scopes=["users"])) as lp:
+        await lp.dismiss_profile_suggestion("u-quiet")
+    told = doors.gateway.log()
+    assert [name for name in ("u-quiet", "u-curious", "support") if f'"caller": "{name}"' in told] == ["u-curious", "support"]
