@@ -8,7 +8,7 @@ import pytest
 import redis.asyncio as redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from langptune.errors import Aborted
+from langptune.errors import Aborted, Unavailable
 from services.gateway.accounts import Accounts
 from services.gateway.avoid import AvoidPhrases
 from services.gateway.erasure import Erasures
@@ -108,3 +108,20 @@ async def test_what_was_begun_before_is_not_stored_after(client: redis.Redis) ->
     assert (await profiles.extend("the-user", None, draft, expected="", begun=later)).revision == 1
     [key] = [key async for key in client.scan_iter("langptune:erased:*")]
     assert 0 < await client.ttl(key) <= 86_400
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "delayed", "dead"])
+async def test_queued_work_goes_along_wherever_it_is(client: redis.Redis, state: str) -> None:
+    """And a worker that holds it comes back to find it gone."""
+    await _fill(client)
+    queue = RefreshQueue(client, 3)
+    job = await queue.take("worker", 60.0, 0.0) if state != "queued" else None
+    if job and state == "delayed":
+        await queue.postpone(job, Unavailable("later"), 60.0)
+    if job and state == "dead":
+        await queue.bury(job, Unavailable("never"))
+    await _accounts(client).delete("the-user")
+    if job and state == "running":
+        await queue.postpone(job, Unavailable("later"), 60.0)
+    assert await keys_with(client, TEXTS) == {}
+    assert (await queue.depth()).queued == 0
