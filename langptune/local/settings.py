@@ -73,6 +73,7 @@ class LocalSettings(BaseSettings):
         home = self.home.absolute()
         return {
             "LANGPTUNE_HOST": "127.0.0.1",
+            "LANGPTUNE_HEALTH_PORT": "0",
             **{f"LANGPTUNE_{name}": "" for name in _NO_TLS},
             "LANGPTUNE_REDIS_URL": redis_url,
             "LANGPTUNE_WEIGHTS_URI": str(home / "weights"),
