@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator, Iterator
 import grpc
 import pytest
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from redis.asyncio import Redis
 
 from langptune.client import JobState, LangPTune, StateChanged, TrainingSpec
 from langptune.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from langptune.identity import DEVELOPMENT_SECRET, mint
 from langptune.local.process import free_port
+from langptune.weights import ReleaseRegistry
 from tests.integration.gateway.world import World
 from tests.support.processes import RunningService, running_service
 
@@ -48,12 +50,14 @@ async def test_releases(lp: LangPTune, world: World) -> None:
 async def test_a_publish_is_recorded_under_the_tokens_subject(trainer: RunningService, world: World) -> None:
     settings = {"LANGPTUNE_TRAINER_ADDRESS": trainer.address, "LANGPTUNE_GATEWAY_AUTH": "jwt"}
     token = mint("the-operator", DEVELOPMENT_SECRET, scopes=["releases"])
+    async with Redis.from_url(world.redis_url) as client:
+        newer = await ReleaseRegistry(client).create(world.release.encoder_version, world.release.decoder_version)
     with world.another_gateway(**settings) as gateway:
-        async with LangPTune(gateway.address, token=token, timeout=20.0) as lp:
-            published = await lp.publish_release(world.release.release_id, actor="somebody else", reason="again")
+        async with LangPTune(gateway.address, token=token, timeout=60.0) as lp:
+            published = await lp.publish_release(newer.release_id, actor="somebody else", override_reason="never measured")
             assert published.publish.actor == "the-operator"
             rolled_back = await lp.rollback_release(actor="somebody else")
-            assert rolled_back.publish.actor == "the-operator"
+            assert (rolled_back.publish.actor, rolled_back.release.release_id) == ("the-operator", world.release.release_id)
     assert '"caller": "the-operator"' in gateway.log()
 
 
