@@ -5,11 +5,13 @@ What is said of the refresh queue comes out of Redis, so every gateway tells the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from prometheus_client import Counter
 from prometheus_client.core import GaugeMetricFamily, Metric
+
+from langptune.rpc.breaker import Breaker, Circuit
 
 if TYPE_CHECKING:
     from services.gateway.refresh_queue import Depth
@@ -23,6 +25,17 @@ _REFRESHES = Counter(
 )
 REFRESHES = {outcome: _REFRESHES.labels(outcome) for outcome in ("written", "postponed", "given_up")}
 LIMITED = Counter("langptune_gateway_rate_limited", "Calls refused because a user or a program had used up its rate.")
+
+
+_CIRCUITS = (Circuit.CLOSED, Circuit.HALF_OPEN, Circuit.OPEN)
+
+
+def circuits(breakers: Iterable[Breaker]) -> Iterator[Metric]:
+    """Whether the gateway's peers are called."""
+    family = GaugeMetricFamily("langptune_gateway_circuit", "0 closed, 1 half open, 2 open.", labels=["peer"])
+    for breaker in breakers:
+        family.add_metric([breaker.peer], _CIRCUITS.index(breaker.state))
+    yield family
 
 
 def state(depth: Depth | None, age: float) -> Iterator[Metric]:

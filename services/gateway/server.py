@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from tempfile import TemporaryDirectory
 
 import grpc
@@ -180,9 +180,11 @@ class Gateway:
         await self._limiter.close()
         self._private.cleanup()
 
-    def state(self) -> Iterable[Metric]:
-        """The refresh queue as the last look found it."""
-        return metrics.state(*self._looking.seen()) if self._looking else ()
+    def state(self) -> Iterator[Metric]:
+        """Whether peers are called, and the refresh queue as the last look found it."""
+        yield from metrics.circuits(self.breakers.values())
+        if self._looking:
+            yield from metrics.state(*self._looking.seen())
 
     async def _open_http(self, server: grpc.aio.Server) -> None:
         """The page and JSON, in front of the gateway's own gRPC; the two meet at a socket that only this user reaches."""

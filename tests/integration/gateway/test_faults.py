@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -41,16 +42,23 @@ async def _within(seconds: float, kind: type[LangPTuneError], call: Callable[[],
     return caught.value
 
 
+def _scrape(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as told:
+        return str(told.read().decode())
+
+
 async def test_without_the_encoder_only_refresh_fails_and_soon(world: World) -> None:
     first = next(iter(world.dataset.items))
     gone = {"LANGPTUNE_ENCODER_ADDRESS": f"127.0.0.1:{free_port()}", "LANGPTUNE_BREAKER_FAILURES": "2"}
-    with world.another_gateway(**gone, LANGPTUNE_BREAKER_REST="600") as gateway:
+    metrics = free_port()
+    with world.another_gateway(**gone, LANGPTUNE_BREAKER_REST="600", LANGPTUNE_GATEWAY_METRICS_PORT=str(metrics)) as gateway:
         async with _client(gateway) as lp:
             await lp.record_interactions("u-enc", [NewInteraction(first, 5.0)])
             assert (await lp.recommend("u-enc")).basis == RankingBasis.HISTORY
             errors = [await _within(5.0, Unavailable, lambda: lp.refresh_profile("u-enc")) for _ in range(3)]
             assert [error.reason for error in errors] == ["", "", "CIRCUIT_OPEN"]
             assert '"state": "open"' in gateway.log()
+            assert 'langptune_gateway_circuit{peer="encoder"} 2.0' in await asyncio.to_thread(_scrape, metrics)
             await lp.update_profile("u-enc", "Likes trains.")
             assert (await lp.recommend("u-enc")).basis == RankingBasis.PROFILE
 
