@@ -49,11 +49,12 @@ async def test_releases(lp: LangPTune, world: World) -> None:
 
 async def test_a_publish_is_recorded_under_the_tokens_subject(trainer: RunningService, world: World) -> None:
     settings = {"LANGPTUNE_TRAINER_ADDRESS": trainer.address, "LANGPTUNE_GATEWAY_AUTH": "jwt"}
-    token = mint("the-operator", DEVELOPMENT_SECRET, scopes=["releases"])
+    token = mint("the-operator", DEVELOPMENT_SECRET, scopes=["releases", "catalogue"])
     async with Redis.from_url(world.redis_url) as client:
         newer = await ReleaseRegistry(client).create(world.release.encoder_version, world.release.decoder_version)
     with world.another_gateway(**settings) as gateway:
         async with LangPTune(gateway.address, token=token, timeout=60.0) as lp:
+            await lp.import_items(world.dataset.items.values())
             published = await lp.publish_release(newer.release_id, actor="somebody else", override_reason="never measured")
             assert published.publish.actor == "the-operator"
             rolled_back = await lp.rollback_release(actor="somebody else")
