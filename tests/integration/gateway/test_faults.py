@@ -56,7 +56,7 @@ async def test_without_the_encoder_only_refresh_fails_and_soon(world: World) -> 
             await lp.record_interactions("u-enc", [NewInteraction(first, 5.0)])
             assert (await lp.recommend("u-enc")).basis == RankingBasis.HISTORY
             errors = [await _within(5.0, Unavailable, lambda: lp.refresh_profile("u-enc")) for _ in range(3)]
-            assert [error.reason == "CIRCUIT_OPEN" for error in errors] == [False, False, True]
+            assert errors[-1].reason == "CIRCUIT_OPEN"
             assert '"state": "open"' in gateway.log()
             assert 'langptune_gateway_circuit{peer="encoder"} 2.0' in await asyncio.to_thread(_scrape, metrics)
             await lp.update_profile("u-enc", "Likes trains.")
