@@ -29,7 +29,7 @@ _JOB = {"rlso.histories": "4", "rlso.samples": "4"}
 
 async def take(out: Path, home: Path) -> None:
     """Start the system below `home`, tell the story, and put the pictures into `out`."""
-    dataset = await asyncio.to_thread(make_dataset, home / "world", users=200)
+    dataset = await asyncio.to_thread(make_dataset, home / "world", users=400)
     settings = LocalSettings.load(home=home / "system").with_free_ports().model_copy(update={"redis_url": None})
     async with LocalSystem(settings, start_deadline=300.0) as system, async_playwright() as playwright:
         async with LangPTune(system.gateway_address, timeout=300.0) as lp:
@@ -46,7 +46,7 @@ async def take(out: Path, home: Path) -> None:
 
 def _spec(dataset: Dataset) -> TrainingSpec:
     return TrainingSpec(
-        str(dataset.folder), cl_batches=4, rlso_batches=14, final_cl_batches=4, validation_users=24, overrides=_JOB
+        str(dataset.folder), cl_batches=4, rlso_batches=14, final_cl_batches=4, validation_users=40, overrides=_JOB
     )
 
 
@@ -71,6 +71,7 @@ async def _operator(browser: Browser, url: str, scheme: str, out: Path) -> None:
     page = await _tab(browser, scheme, {**DESK, "height": 1100})
     await page.goto(f"{url}#/operator")
     await expect(page.locator("#job-state")).to_contain_text("succeeded", timeout=TRAINS)
+    await expect(page.locator(".chart").filter(has_text="Validation NDCG").locator("circle")).to_have_count(2)
     await page.screenshot(path=out / f"page-operator-{scheme}.png")
     await page.context.close()
 
