@@ -30,7 +30,8 @@ fi
 
 extra=$(sed -n "s/.*'\.\[\(.*\)\]'.*/\1/p" "$dockerfile")
 echo "wheels: [$extra]"
-"$pip" wheel --quiet --wheel-dir "$out/wheels/$service" --constraint constraints.txt ".[$extra]" 'setuptools>=80' wheel
+"$pip" wheel --quiet --wheel-dir "$out/wheels/$service" --constraint constraints.txt ".[$extra]" 'setuptools>=80' wheel \
+  'async-timeout>=4.0.3' # for redis on Debian 12's Python, 3.11.2; this machine's may be newer and do without
 rm -f "$out/wheels/$service"/langptune-*.whl # made anew in the image, from the sources
 
 echo "image: $image"
