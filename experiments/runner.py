@@ -5,13 +5,15 @@ Killed and started again it goes on where it was: finished runs are folders. A w
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -32,17 +34,20 @@ def default_processes() -> int:
 
 
 def run_all(specs: Iterable[RunSpec], runs: Path, processes: int, console: Console) -> dict[str, Result]:
-    """Results by name of run. Raises the error of the first run that fails, after the ones that were under way."""
+    """Results by name of run.
+
+    Raises FailedPrecondition if a run fails (after the ones that were under way), a worker dies or another call is at work in `runs`.
+    """
     wanted = {spec.name: spec for spec in specs}
     done = {name: result for name in wanted if (result := Result.find(runs, name))}
     missing = sorted((spec for name, spec in wanted.items() if name not in done), key=_guess, reverse=True)
     if done:
         console.print(f"{len(done)} of {len(wanted)} results are there already", highlight=False)
     if missing:
-        runs.mkdir(parents=True, exist_ok=True)
-        clear_leftovers(runs)
-        for result in _in_parallel(missing, runs, min(processes, len(missing)), console):
-            done[result.folder.name] = result
+        with _alone(runs):
+            clear_leftovers(runs)
+            for result in _in_parallel(missing, runs, min(processes, len(missing)), console):
+                done[result.folder.name] = result
     return {name: done[name] for name in wanted}
 
 
@@ -50,6 +55,18 @@ def worker_pool(processes: int) -> ProcessPoolExecutor:
     """Processes of one thread each, which end with this one."""
     os.environ["OMP_NUM_THREADS"] = "1"  # inherited; read when the libraries are loaded
     return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_start_worker)
+
+
+@contextmanager
+def _alone(runs: Path) -> Iterator[None]:
+    """Nobody else writes results here meanwhile. Raises FailedPrecondition if somebody does; a lock ends with its process."""
+    runs.mkdir(parents=True, exist_ok=True)
+    with runs.with_suffix(".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FailedPrecondition(f"another experiment is at work in {runs}", reason="BUSY") from None
+        yield
 
 
 def _in_parallel(specs: Sequence[RunSpec], runs: Path, processes: int, console: Console) -> list[Result]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -128,6 +129,16 @@ def test_finished_runs_are_only_counted(spec: RunSpec, tmp_path: Path) -> None:
     results = run_all([spec, other, spec], tmp_path, processes=2, console=Console(file=heard))
     assert list(results) == [spec.name, other.name]
     assert heard.getvalue() == "2 of 2 results are there already\n"
+
+
+def test_two_experiments_do_not_write_into_one_folder(spec: RunSpec, tmp_path: Path) -> None:
+    """The second is refused while the first holds the folder."""
+    runs = tmp_path / "runs"
+    with (tmp_path / "runs.lock").open("w") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        with pytest.raises(FailedPrecondition, match="another experiment"):
+            run_all([spec], runs, processes=1, console=Console(file=StringIO()))
+    assert list(runs.iterdir()) == []
 
 
 def test_the_time_left_is_guessed_from_what_finished() -> None:
