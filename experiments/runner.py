@@ -36,7 +36,7 @@ def default_processes() -> int:
 def run_all(specs: Iterable[RunSpec], runs: Path, processes: int, console: Console) -> dict[str, Result]:
     """Results by name of run.
 
-    Raises FailedPrecondition if a run fails (after the ones that were under way), a worker dies or another call is at work in `runs`.
+    Raises FailedPrecondition if a run fails (after the ones under way), a worker dies, or another call is at work in `runs`.
     """
     wanted = {spec.name: spec for spec in specs}
     done = {name: result for name in wanted if (result := Result.find(runs, name))}
