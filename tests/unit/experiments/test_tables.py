@@ -72,11 +72,15 @@ def test_table_2_holds_the_interpretable_methods_against_langptune(settings: Set
 
 
 def test_table_3_has_every_type(settings: Settings) -> None:
-    """In the paper's order, by type; systems of table 2 that are in it are the same runs."""
+    """In the paper's order, by type, and NoProfile; the run that table 2 has, too, is the same."""
     rows, folder = _table("table3", settings, _by_system)
-    names = ["Random", "MP", "NMF", "LightGCN", "MCL", "BERT4Rec", "LLM2BERT4Rec", "LangPTune"]
+    names = ["Random", "MP", "NMF", "LightGCN", "MCL", "BERT4Rec", "LLM2BERT4Rec", "NoProfile-0", "NoProfile-CL", "LangPTune"]
     assert [row[1] for row in rows] == names
-    assert [row[0] for row in rows] == ["No Profile"] * 2 + ["Black-Box Profile"] * 5 + ["Interpretable Profile"]
+    assert [row[0] for row in rows] == ["No Profile"] * 2 + ["Black-Box Profile"] * 5 + [
+        "No Bottleneck",
+        "No Bottleneck",
+        "Interpretable Profile",
+    ]
     assert rows[0][5] == "+1900.0%*"
     shared = {spec.name for spec in EXPERIMENTS["table2"].plan(settings)} & {
         spec.name for spec in EXPERIMENTS["table3"].plan(settings)
