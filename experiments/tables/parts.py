@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from experiments.runs import Result
 from experiments.statistics import ALPHA, Tested, pooled
-from experiments.systems import SYSTEMS, entry
+from experiments.systems import entry
+from experiments.tables.pooling import by_system
 from langptune.evaluate.scores import Estimate, Scores
 
 METRICS = ("recall", "mrr", "ndcg")  # in the order of the paper's columns
@@ -20,8 +21,7 @@ AGAINST = ("LangPTune's NDCG@20 against it", "p (Holm)")
 
 def scores_by_system(results: Sequence[Result]) -> dict[str, Scores]:
     """Pooled over seeds, in the order of SYSTEMS."""
-    found = {name: [each for each in results if each.config["identity"]["system"] == name] for name in SYSTEMS}
-    return {name: pooled(own) for name, own in found.items() if own}
+    return {name: pooled(own) for name, own in by_system(results).items()}
 
 
 def cells(scores: Scores) -> list[str]:
