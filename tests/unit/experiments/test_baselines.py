@@ -16,16 +16,24 @@ from experiments.systems import Context, Values, entry
 from experiments.systems.bert import IGNORED, MASK, PAD, BertOptions, masked
 from experiments.systems.graph import normalised
 from experiments.worlds import SAMPLE_EMBEDDER
-from tests.unit.experiments.worlds import low_rank_world
+from tests.unit.experiments.worlds import low_rank_world, sequential_world
 
 SEEDS = (0, 1, 2)
 PATIENCE = {"epochs": 40, "every": 5, "looks": 3}
+SMALL_BERT = {
+    "hidden": 32,
+    "blocks": 1,
+    "rate": 3e-3,
+    "batch_size": 32,
+    "decay_step": 1_000,
+    "patience": {"epochs": 60, "every": 5, "looks": 4},
+}
 VALUES: dict[str, Values] = {
     "nmf": {"components": 8},
     "lightgcn": {"rate": 1e-2, "dimension": 32, "patience": PATIENCE},
     "mcl": {"rate": 1e-2, "dimension": 32, "batch_size": 100, "patience": PATIENCE},
-    "bert4rec": {"hidden": 32, "blocks": 1, "rate": 3e-3, "patience": PATIENCE},
-    "llm2bert4rec": {"hidden": 32, "blocks": 1, "rate": 3e-3, "patience": PATIENCE},
+    "bert4rec": SMALL_BERT,
+    "llm2bert4rec": SMALL_BERT,
 }
 
 
@@ -53,6 +61,17 @@ def test_order_on_worlds_of_low_rank() -> None:
     found = _means(names, [low_rank_world(seed) for seed in SEEDS])
     assert found["random"] < found["most-popular"] < found["nmf"] < found["lightgcn"]
     assert found["mcl"] > 1.5 * found["most-popular"]
+
+
+def test_order_on_sequential_worlds() -> None:
+    """n = 2 worlds, 120 test users each: only who reads the order can know the next item. LLM2BERT4Rec on the second."""
+    names = ("most-popular", "nmf", "lightgcn", "bert4rec")
+    worlds = [sequential_world(seed) for seed in (0, 1)]
+    found = {name: [_ndcg(name, world, seed) for seed, world in enumerate(worlds)] for name in names}
+    for seed in (0, 1):
+        others = max(found[name][seed] for name in names[:3])
+        assert found["bert4rec"][seed] > 1.5 * others
+    assert _ndcg("llm2bert4rec", worlds[1], 1) > 1.5 * others
 
 
 def test_the_same_seed_gives_the_same_scores() -> None:

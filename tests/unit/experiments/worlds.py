@@ -22,7 +22,7 @@ def low_rank_world(seed: int, users: int = 600, items: int = 150, tastes: int = 
     return split(rows, items)
 
 
-def sequential_world(seed: int, users: int = 900, items: int = 60) -> Split:
+def sequential_world(seed: int, users: int = 640, items: int = 40) -> Split:
     """The next item is a fixed function of the last one; the items before it, and what others like, say nothing."""
     rng = np.random.default_rng([seed, 102])
     following = rng.permutation(items)
