@@ -51,7 +51,7 @@ def _table(name: str, settings: Settings, mean: Callable[[RunSpec], float]) -> t
     return rows[2:], folder
 
 
-MEANS = {"random": 0.01, "most-popular": 0.05, "langptune": 0.2, "noprofile-cl": 0.25}
+MEANS = {"random": 0.01, "most-popular": 0.05, "langptune": 0.2, "noprofile-0": 0.25, "noprofile-cl": 0.25}
 
 
 def _by_system(spec: RunSpec) -> float:
