@@ -142,7 +142,7 @@ SYSTEMS: Mapping[str, Entry] = {
         full=tuple({"components": components} for components in (8, 32, 128)),
         quick=({"components": 8, "sweeps": 50},),
         paper={"components": 1_000},
-        seconds=60,
+        seconds=10,
     ),
     "lightgcn": Entry(
         "LightGCN",
@@ -151,7 +151,7 @@ SYSTEMS: Mapping[str, Entry] = {
         full=tuple({**values, "batch_size": 2_000} for values in _GRAPH_GRID),
         quick=({"rate": 1e-2, "dimension": 16, "patience": _BRIEF},),
         paper=_GRAPH_PAPER,
-        seconds=150,
+        seconds=25,
     ),
     "mcl": Entry(
         "MCL",
@@ -160,7 +160,7 @@ SYSTEMS: Mapping[str, Entry] = {
         full=tuple({**values, "batch_size": 500} for values in _GRAPH_GRID),
         quick=({"rate": 1e-2, "dimension": 16, "batch_size": 50, "patience": _BRIEF},),
         paper={**_GRAPH_PAPER, **_MCL_PAPER},
-        seconds=150,
+        seconds=60,
     ),
     "bert4rec": Entry(
         "BERT4Rec",
@@ -169,7 +169,7 @@ SYSTEMS: Mapping[str, Entry] = {
         full=_BERT_GRID,
         quick=({"hidden": 16, "blocks": 1, "patience": _BRIEF},),
         paper=_BERT_PAPER,
-        seconds=200,
+        seconds=80,
     ),
     "llm2bert4rec": Entry(
         "LLM2BERT4Rec",
@@ -178,7 +178,7 @@ SYSTEMS: Mapping[str, Entry] = {
         full=_TEXT_GRID,
         quick=({"hidden": 16, "blocks": 1, "patience": _BRIEF},),
         paper=_BERT_PAPER,
-        seconds=200,
+        seconds=80,
         needs=_EMBEDDER,
     ),
     "noprofile-0": _variant("NoProfile-0", "No Bottleneck", _ZERO | _NO_RLSO, _ZERO | _NO_RLSO, "paper/noprofile-cl", 20),
