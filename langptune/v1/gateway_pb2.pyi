@@ -789,7 +789,9 @@ class UpdateProfileRequest(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     text: _builtins.str
-    """1 to 10,000 characters after normalisation (Unicode NFC, line ends, white space at both ends)."""
+    """1 to 10,000 characters after normalisation (Unicode NFC, line ends, white space at both ends), and no more than the live release's
+    embedder reads; while that cannot be asked, the characters alone count.
+    """
     etag: _builtins.str
     def __init__(
         self,

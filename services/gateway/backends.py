@@ -14,6 +14,7 @@ from langptune.domain import Interaction, Item
 from langptune.rpc import Channel
 from langptune.v1 import common_pb2, decoder_pb2, decoder_pb2_grpc, encoder_pb2, encoder_pb2_grpc, gateway_pb2
 
+_CHECK_TIMEOUT = 3.0  # seconds that an edit waits for a check that it can do without
 _BATCH = 200  # ids in one BatchGetItems: with whole descriptions well below the limit of a message
 
 
@@ -77,6 +78,11 @@ class Decoder:
             avoid=rules.avoid,
         )
         return list((await self._stub.Rank(request)).items)
+
+    async def coverage(self, text: str, version: str) -> float:
+        """Share of `text` that the embedder reads, above 0.0 to 1.0; a ranking by it that follows finds its vector embedded."""
+        request = decoder_pb2.RankRequest(text=text, decoder_version=version, k=1)
+        return float((await self._stub.Rank(request, timeout=_CHECK_TIMEOUT)).coverage)
 
     async def reasons(self, text: str, version: str, item_ids: Sequence[str]) -> list[gateway_pb2.Reason]:
         """The sentence of `text` that speaks most for each of `item_ids` (at most 100)."""

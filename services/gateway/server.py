@@ -41,6 +41,7 @@ from services.gateway.identity.limits import Limiter
 from services.gateway.identity.policy import check_complete
 from services.gateway.identity.tokens import TokenChecker
 from services.gateway.interactions import Interactions
+from services.gateway.lengths import LengthCheck
 from services.gateway.live import LiveRelease
 from services.gateway.previews import Previewer
 from services.gateway.profiles import Profiles
@@ -141,7 +142,7 @@ class Gateway:
             RecommendationServicer(recommender, Previewer(recommender, decoder)), server
         )
         gateway_pb2_grpc.add_ProfileServiceServicer_to_server(
-            ProfileServicer(profiles, writer, live, avoid, evidence, queue), server
+            ProfileServicer(profiles, writer, live, avoid, evidence, queue, LengthCheck(decoder, live)), server
         )
         gateway_pb2_grpc.add_InteractionServiceServicer_to_server(
             InteractionServicer(interactions, histories, decoder, queue), server

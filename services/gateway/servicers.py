@@ -29,6 +29,7 @@ from services.gateway.evidence import EvidenceFinder
 from services.gateway.histories import Histories
 from services.gateway.imports import InteractionImport
 from services.gateway.interactions import MAX_RECORDED, Interactions
+from services.gateway.lengths import LengthCheck
 from services.gateway.live import LiveRelease
 from services.gateway.previews import Previewer
 from services.gateway.profiles import Pins, Profiles
@@ -81,8 +82,10 @@ class ProfileServicer(gateway_pb2_grpc.ProfileServiceServicer):
         avoid: AvoidPhrases,
         evidence: EvidenceFinder,
         queue: RefreshQueue,
+        lengths: LengthCheck,
     ) -> None:
         self._queue = queue
+        self._lengths = lengths
         self._profiles = profiles
         self._writer = writer
         self._live = live
@@ -122,6 +125,7 @@ class ProfileServicer(gateway_pb2_grpc.ProfileServiceServicer):
         return gateway_pb2.ListAvoidPhrasesResponse(phrases=await self._avoid.find(request.user_id))
 
     async def UpdateProfile(self, request: gateway_pb2.UpdateProfileRequest, context: Any) -> gateway_pb2.UpdateProfileResponse:
+        await self._lengths.check(request.text)
         live = await self._live.find() or Pins()
         edited = await self._profiles.edit(request.user_id, request.text, request.etag, live)
         return gateway_pb2.UpdateProfileResponse(profile=profile_to_proto(edited))
@@ -139,6 +143,8 @@ class ProfileServicer(gateway_pb2_grpc.ProfileServiceServicer):
     async def AcceptProfileSuggestion(
         self, request: gateway_pb2.AcceptProfileSuggestionRequest, context: Any
     ) -> gateway_pb2.AcceptProfileSuggestionResponse:
+        if request.merged_text:
+            await self._lengths.check(request.merged_text)
         accepted = await self._profiles.accept(request.user_id, request.etag, request.merged_text)
         return gateway_pb2.AcceptProfileSuggestionResponse(profile=profile_to_proto(accepted))
 

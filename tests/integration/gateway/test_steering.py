@@ -103,9 +103,20 @@ async def test_without_a_history_nothing_supports_anything(lp: LangPTune) -> Non
     edited = await lp.update_profile("steer-nobody", "Likes trains.")
     found = await lp.explain_profile("steer-nobody")
     assert [(each.support, each.nearest_score) for each in found.sentences] == [((), None)]
-    await lp.update_profile("steer-nobody", "Trains. " * 65, etag=edited.etag)
+    await lp.update_profile("steer-nobody", "I. " * 65, etag=edited.etag)
     with pytest.raises(FailedPrecondition, match="65 sentences"):
         await lp.explain_profile("steer-nobody")
+
+
+async def test_a_text_that_the_embedder_would_not_read_to_its_end_is_refused(lp: LangPTune, users: list[str]) -> None:
+    long = "They like western films. " * 100  # the sample embedder reads 256 tokens
+    with pytest.raises(InvalidArgument, match="text: is too long: the embedder reads the first"):
+        await lp.update_profile("steer-long", long)
+    edited = await lp.update_profile(users[0], "Mine.", etag=(await lp.get_profile(users[0])).etag)
+    await lp.refresh_profile(users[0], seed=1)
+    with pytest.raises(InvalidArgument, match="text: is too long"):
+        await lp.accept_profile_suggestion(users[0], etag=edited.etag, merged_text=long)
+    assert await lp.get_profile(users[0]) == edited
 
 
 async def test_what_is_avoided_is_in_no_ranking(lp: LangPTune, users: list[str]) -> None:
