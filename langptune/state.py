@@ -12,16 +12,24 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from langptune.errors import Internal, LangPTuneError, ResourceExhausted, Unavailable
 from langptune.settings import RedisSettings
 
+_CONNECTIONS = 100  # of a process
+
 
 def open_redis(settings: RedisSettings) -> redis.Redis:
-    """A client with deadlines and two bounded retries; it connects on first use and answers in bytes."""
-    return redis.Redis.from_url(
+    """A client with deadlines and two bounded retries; it connects on first use and answers in bytes.
+
+    Of more than _CONNECTIONS commands at once some wait for a connection, as long as a command may take.
+    """
+    pool = redis.BlockingConnectionPool.from_url(
         settings.redis_url.get_secret_value(),
+        max_connections=_CONNECTIONS,
+        timeout=settings.redis_timeout,
         socket_timeout=settings.redis_timeout,
         socket_connect_timeout=settings.redis_timeout,
         retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=2),
         health_check_interval=30,
     )
+    return redis.Redis.from_pool(pool)
 
 
 def typed_redis_error(error: RedisError) -> LangPTuneError:

@@ -6,7 +6,6 @@ recommend from, and its error goes to the caller.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -105,15 +104,12 @@ class Recommender:
     async def query(self, user_id: str, avoid: Sequence[str] = (), where: common_pb2.ItemFilter | None = None) -> Query:
         """What the user's ranking is made from now. Raises InvalidArgument."""
         check_id("user_id", user_id)
-        seen, own, pins, profile = await asyncio.gather(
-            self._interactions.item_ids(user_id),
-            self._avoid.find(user_id),
-            self._live.find(),
-            self._profiles.find(user_id),
-        )
-        rules = Rules(seen, together(own, avoid), where)
+        seen = await self._interactions.item_ids(user_id)
+        rules = Rules(seen, together(await self._avoid.find(user_id), avoid), where)
+        pins = await self._live.find()
         if pins is None:
             return Query(Basis.POPULARITY, "", rules, "no release is live yet")
+        profile = await self._profiles.find(user_id)
         if profile:
             return Query(Basis.PROFILE, profile.text, rules, "", pins, profile.revision)
         history = await self._histories.latest(user_id, self._history_ranked) if seen else []
