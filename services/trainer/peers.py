@@ -1,5 +1,6 @@
-"""The encoder and the decoder as the trainer calls them: a channel to each, and versions loaded and forgotten everywhere.
+"""The encoder and the decoder as jobs call them: a channel to each, and versions loaded and forgotten on all of their replicas.
 
+Jobs may have encoders of their own (`rollout_encoder_address`): an engine that takes new weights while it runs.
 Rollouts and ranks are in `rollouts` and `rewards`.
 """
 
@@ -24,7 +25,8 @@ class Peers:
     """Opens both channels at once; they connect on first use."""
 
     def __init__(self, settings: TrainerSettings) -> None:
-        self.replicas = Replicas(settings)
+        rollouts = settings.rollout_encoder_address or settings.encoder_address
+        self._replicas = Replicas(settings, rollouts)
         self._channels = [
             open_channel(
                 address,
@@ -32,22 +34,22 @@ class Peers:
                 max_message_bytes=settings.max_message_bytes,
                 tls=peer_tls(settings),
             )
-            for address in (settings.encoder_address, settings.decoder_address)
+            for address in (rollouts, settings.decoder_address)
         ]
         self.encoder = encoder_pb2_grpc.EncoderServiceStub(self._channels[0])
         self.decoder = decoder_pb2_grpc.DecoderServiceStub(self._channels[1])
 
     async def close(self) -> None:
         """Close both channels."""
-        await asyncio.gather(self.replicas.close(), *(channel.close() for channel in self._channels))
+        await asyncio.gather(self._replicas.close(), *(channel.close() for channel in self._channels))
 
     async def load(self, kind: Kind, version: str) -> None:
         """Return once every replica can use `version`. Raises what LoadEncoderVersion and LoadDecoderVersion raise."""
-        await asyncio.gather(*(replica.load(version) for replica in await self.replicas.of(kind)))
+        await asyncio.gather(*(replica.load(version) for replica in await self._replicas.of(kind)))
 
     async def forget(self, kind: Kind, version: str) -> None:
         """Unload `version` everywhere. A replica that cannot be reached is left alone: what it holds ends with it."""
         try:
-            await asyncio.gather(*(replica.unload(version) for replica in await self.replicas.of(kind)))
+            await asyncio.gather(*(replica.unload(version) for replica in await self._replicas.of(kind)))
         except LangPTuneError as error:
             log.warning("version not unloaded", kind=kind, version=version, error=error.message)

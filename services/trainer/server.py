@@ -29,10 +29,13 @@ from services.trainer.monitor import Monitor
 from services.trainer.patience import patiently
 from services.trainer.peers import Peers
 from services.trainer.publishing.gate import Gate
+from services.trainer.publishing.local_slots import LocalSlots
 from services.trainer.publishing.publication import PublicationRecord
 from services.trainer.publishing.publisher import Publisher
 from services.trainer.publishing.releases import Releases, bootstrap
+from services.trainer.publishing.replicas import Replicas
 from services.trainer.publishing.retention import Retention
+from services.trainer.publishing.slots import SlotLauncher, Slots
 from services.trainer.publishing.verification import Verifier
 from services.trainer.servicers import ReleaseServicer, TrainerServicer
 from services.trainer.settings import TrainerSettings
@@ -53,7 +56,7 @@ class TrainerProcess:
         """Raises FailedPrecondition when a base model is missing."""
         settings = self._settings
         self._redis = open_redis(settings)
-        self._peers = Peers(settings)
+        self._peers, self._replicas = Peers(settings), Replicas(settings)
         store = WeightsStore(settings.weights_uri, settings.weights_cache)
         registry = ReleaseRegistry(self._redis)
         await patiently("the store (Redis)", settings.call_timeout, lambda: bootstrap(registry, store, settings))
@@ -66,6 +69,9 @@ class TrainerProcess:
             table, registry, self._peers, cleaner, store, settings, on_created=supervisor.wake, stopping=self.stopping
         )
         trainer_pb2_grpc.add_TrainerServiceServicer_to_server(TrainerServicer(jobs), server)
+        self._slots = _slots(settings)
+        if self._slots is not None:
+            await self._slots.start()
         record = PublicationRecord(self._redis, settings.publish_lease_seconds)
         releases = self._releases(registry, store, table, record)
         trainer_pb2_grpc.add_ReleaseServiceServicer_to_server(ReleaseServicer(releases), server)
@@ -83,7 +89,9 @@ class TrainerProcess:
         self.stopping.set()
         await asyncio.gather(*self._lives)
         await self._launcher.close()
-        await self._peers.close()
+        if self._slots is not None:
+            await self._slots.close()
+        await asyncio.gather(self._peers.close(), self._replicas.close())
         await self._redis.aclose()
 
     def state(self) -> Iterable[Metric]:
@@ -91,10 +99,11 @@ class TrainerProcess:
         return metrics.state(*self._looking.seen()) if self._looking else ()
 
     def _releases(self, registry: ReleaseRegistry, store: WeightsStore, table: JobTable, record: PublicationRecord) -> Releases:
-        settings, replicas = self._settings, self._peers.replicas
+        settings, replicas = self._settings, self._replicas
         gate, verifier = Gate(registry, settings), Verifier(replicas, store, settings)
-        retention = Retention(registry, store, table, replicas, record, settings)
-        publisher = Publisher(registry, record, replicas, gate, verifier, retention, settings)
+        slots = Slots(self._slots, store, settings) if self._slots is not None else None
+        retention = Retention(registry, store, table, replicas, record, settings, slots)
+        publisher = Publisher(registry, record, replicas, gate, verifier, retention, settings, slots)
         return Releases(registry, publisher, gate, verifier)
 
 
@@ -104,6 +113,14 @@ def _launcher(settings: TrainerSettings) -> Launcher:
 
         return KubernetesLauncher(settings)
     return LocalLauncher(Path(settings.jobs_folder), settings.torch_threads)
+
+
+def _slots(settings: TrainerSettings) -> SlotLauncher | None:
+    if settings.tgi_slots == "kubernetes":
+        from services.trainer.publishing.kubernetes_slots import KubernetesSlots  # as above
+
+        return KubernetesSlots(settings)
+    return LocalSlots(settings) if settings.tgi_slots == "local" else None
 
 
 def serve(settings: TrainerSettings) -> None:

@@ -8,16 +8,21 @@ from pydantic import Field
 
 from langptune.settings import RedisSettings, ServiceSettings, WeightsSettings
 from services.trainer.cluster.settings import KubernetesSettings
+from services.trainer.publishing.slot_settings import SlotSettings
 
 
-class TrainerSettings(ServiceSettings, RedisSettings, WeightsSettings, KubernetesSettings):
+class TrainerSettings(ServiceSettings, RedisSettings, WeightsSettings, KubernetesSettings, SlotSettings):
     """What the control plane and the worker need to know."""
 
     trainer_port: int = Field(50054, ge=1, le=65535, description="port to listen on")
     trainer_metrics_port: int = Field(
         0, ge=0, le=65_535, description="port of the Prometheus metrics (/metrics over HTTP); 0: none are served"
     )
-    encoder_address: str = Field("127.0.0.1:50052", description="host:port of the encoder that rollouts come from")
+    encoder_address: str = Field("127.0.0.1:50052", description="host:port of the encoder that answers users")
+    rollout_encoder_address: str = Field(
+        "",
+        description="host:port of the encoder that jobs load their weights on and sample from; empty: the same one",
+    )
     decoder_address: str = Field("127.0.0.1:50053", description="host:port of the decoder that ranks come from")
     trainer_launcher: Literal["local", "kubernetes"] = Field(
         "local", description="where workers run: processes of this machine, or Kubernetes Jobs (docs/kubernetes-launcher.md)"

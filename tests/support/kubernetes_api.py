@@ -143,7 +143,6 @@ class KubernetesApi:
                     web.get(root + "/{name}", partial(self._get, resource=resource)),
                     web.delete(root + "/{name}", partial(self._delete, resource=resource)),
                     web.patch(root + "/{name}", partial(self._patch, resource=resource)),
-                    web.patch(root + "/{name}/scale", partial(self._scale, resource=resource)),
                 ]
             )
         runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=0.2)
@@ -169,11 +168,12 @@ class KubernetesApi:
             return web.json_response(refused.status, status=refused.code)
         return answer
 
-    def _allow(self, resource: str, verb: str) -> None:
-        group = KINDS[resource.partition("/")[0]][0]
+    def _allow(self, resource: str, verb: str, name: str = "") -> None:
+        group = KINDS[resource][0]
         self.used.add((resource, verb))
         for rule in self.rules:
-            if group in rule["apiGroups"] and resource in rule["resources"] and verb in rule["verbs"]:
+            right = group in rule["apiGroups"] and resource in rule["resources"] and verb in rule["verbs"]
+            if right and name in rule.get("resourceNames", [name]):
                 return
         account = f"system:serviceaccount:{NAMESPACE}:langptune-trainer"
         message = f'{resource} is forbidden: User "{account}" cannot {verb} resource "{resource}" in API group "{group}"'
@@ -192,16 +192,16 @@ class KubernetesApi:
         return web.json_response(self.put(resource, thing), status=201)
 
     async def _get(self, request: web.Request, resource: str) -> web.Response:
-        self._allow(resource, "get")
+        self._allow(resource, "get", request.match_info["name"])
         return web.json_response(self._find(resource, request.match_info["name"]))
 
     async def _delete(self, request: web.Request, resource: str) -> web.Response:
-        self._allow(resource, "delete")
+        self._allow(resource, "delete", request.match_info["name"])
         options = await request.json() if request.can_read_body else {}
         return web.json_response(self.delete(resource, request.match_info["name"], options))
 
     async def _patch(self, request: web.Request, resource: str) -> web.Response:
-        self._allow(resource, "patch")
+        self._allow(resource, "patch", request.match_info["name"])
         thing = self._find(resource, request.match_info["name"])
         before = copy.deepcopy(thing["spec"])
         merge = _strategic if "strategic" in request.content_type else _merged
@@ -213,17 +213,6 @@ class KubernetesApi:
         if thing["spec"] != before:
             thing["metadata"]["generation"] = thing["metadata"].get("generation", 1) + 1
         return web.json_response(self._written("MODIFIED", resource, thing))
-
-    async def _scale(self, request: web.Request, resource: str) -> web.Response:
-        self._allow(f"{resource}/scale", "patch")
-        thing = self._find(resource, request.match_info["name"])
-        replicas = (await request.json())["spec"]["replicas"]
-        if thing["spec"].get("replicas") != replicas:
-            thing["spec"]["replicas"] = replicas
-            thing["metadata"]["generation"] = thing["metadata"].get("generation", 1) + 1
-        written = self._written("MODIFIED", resource, thing)
-        scale = {"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": {"name": thing["metadata"]["name"]}}
-        return web.json_response({**scale, "spec": {"replicas": replicas}, "status": {"replicas": written["spec"]["replicas"]}})
 
     async def _list(self, request: web.Request, resource: str) -> web.StreamResponse:
         selector = dict(part.split("=") for part in request.query.get("labelSelector", "").split(",") if part)

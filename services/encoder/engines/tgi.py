@@ -170,7 +170,7 @@ class TgiEngine:
         manifest = await asyncio.to_thread(self._store.manifest, "encoder", version)
         names = {version} if manifest.files else {version, manifest.base_model}
         unreachable: Unavailable | None = None
-        for server in self._servers:
+        for server in self._nearest(version):
             try:
                 info = await server.info()
             except Unavailable as error:
@@ -181,6 +181,11 @@ class TgiEngine:
         if unreachable and version in self._served:
             raise unreachable  # it served the version, and may again
         return None, None
+
+    def _nearest(self, version: str) -> list[TgiServer]:
+        """All servers, the one that served `version` first: a slot that is away must not keep its calls waiting."""
+        served = self._served.get(version)
+        return sorted(self._servers, key=lambda server: served is None or server is not served.server)
 
     async def _adopt(self, version: str, server: TgiServer, info: Info) -> _Served:
         path = await asyncio.to_thread(self._store.local_path, "encoder", version)

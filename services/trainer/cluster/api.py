@@ -49,7 +49,9 @@ class ClusterApi:
             message = f"no Kubernetes API: {error}; set LANGPTUNE_KUBERNETES_CONFIG outside of a cluster"
             raise FailedPrecondition(message, reason="NO_KUBERNETES") from error
         self._client = client.ApiClient(configuration)
-        self._batch, self._core = client.BatchV1Api(self._client), client.CoreV1Api(self._client)
+        self._batch, self._core, self._apps = (
+            api(self._client) for api in (client.BatchV1Api, client.CoreV1Api, client.AppsV1Api)
+        )
 
     async def close(self) -> None:
         """Close all connections."""
@@ -103,6 +105,15 @@ class ClusterApi:
             await self._call(calls[kind], name, self._namespace, body=options)
         except NotFound:
             return
+
+    async def deployment(self, name: str) -> Object:
+        """As it is now. Raises NotFound."""
+        found: Object = await self._call(self._apps.read_namespaced_deployment, name, self._namespace)
+        return found
+
+    async def patch_deployment(self, name: str, patch: Object) -> None:
+        """A strategic merge: containers and environment variables are merged by their names."""
+        await self._call(self._apps.patch_namespaced_deployment, name, self._namespace, dict(patch))
 
     def _lists(self, kind: Kind) -> Callable[..., Awaitable[Any]]:
         calls = {"job": self._batch.list_namespaced_job, "pod": self._core.list_namespaced_pod}

@@ -5,7 +5,7 @@ The one list: the manifests' Role is compared with it, and the tests' API server
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 
 class Rule(TypedDict):
@@ -14,10 +14,20 @@ class Rule(TypedDict):
     apiGroups: list[str]
     resources: list[str]
     verbs: list[str]
+    resourceNames: NotRequired[list[str]]
 
 
 TRAINING: tuple[Rule, ...] = (  # LANGPTUNE_TRAINER_LAUNCHER=kubernetes
     {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "list", "watch", "delete"]},
     {"apiGroups": [""], "resources": ["services"], "verbs": ["create"]},  # removed with the Job that owns it
     {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch", "delete"]},  # created by the Job's controller
+)
+
+SLOTS: tuple[Rule, ...] = (  # LANGPTUNE_TGI_SLOTS=kubernetes; the names are those of LANGPTUNE_TGI_DEPLOYMENTS
+    {
+        "apiGroups": ["apps"],
+        "resources": ["deployments"],
+        "verbs": ["get", "patch"],
+        "resourceNames": ["tgi-blue", "tgi-green"],
+    },
 )

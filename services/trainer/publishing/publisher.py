@@ -24,6 +24,7 @@ from services.trainer.publishing.gate import Finding, Gate, Verdict
 from services.trainer.publishing.publication import Lease, Publication, PublicationRecord, Step, now_ms
 from services.trainer.publishing.replicas import Replicas
 from services.trainer.publishing.retention import Pruned, Retention
+from services.trainer.publishing.slots import Slots
 from services.trainer.publishing.verification import Verifier
 from services.trainer.settings import TrainerSettings
 
@@ -55,7 +56,10 @@ class Publisher:
         verifier: Verifier,
         retention: Retention,
         settings: TrainerSettings,
+        slots: Slots | None = None,
     ) -> None:
+        """`slots`: where encoder versions have to be brought up before they can be loaded."""
+        self._slots = slots
         self._registry = registry
         self._record = record
         self._replicas = replicas
@@ -102,6 +106,7 @@ class Publisher:
             if publication is not None and not publication.ended and not self._drains(publication):
                 await self._go_on(publication, lease)
             else:
+                await self._hold_live()
                 await self._retention.unload()
         self._newest = name
 
@@ -168,7 +173,8 @@ class Publisher:
         release = await self._registry.get(publication.release_id)
         try:
             publication = await lease.write(publication.at(Step.LOAD))
-            await asyncio.gather(*(self._load(kind, release.version(kind)) for kind in KINDS))
+            previous = await self._registry.get(publication.previous)
+            await asyncio.gather(*(self._load(kind, release.version(kind), previous) for kind in KINDS))
             publication = await lease.write(publication.at(Step.VERIFY))
             await self._verifier.require(release)
             publication = await lease.write(publication.at(Step.FLIP))
@@ -186,8 +192,20 @@ class Publisher:
         log.info("release published", release=release.release_id, previous=publication.previous, reason=publication.reason)
         return drains
 
-    async def _load(self, kind: Kind, version: str) -> None:
-        await asyncio.gather(*(replica.load(version) for replica in await self._replicas.of(kind)))
+    async def _load(self, kind: Kind, version: str, live: Release) -> None:
+        async def load() -> None:
+            await asyncio.gather(*(replica.load(version) for replica in await self._replicas.of(kind)))
+
+        if kind == "encoder" and self._slots is not None:
+            await self._slots.prepare(version, keep={live.encoder_version})
+            await self._slots.until_served(version, load)
+        else:
+            await load()
+
+    async def _hold_live(self) -> None:
+        """The live release has its slot: on a first start, or where a machine came back without it."""
+        if self._slots is not None:
+            await self._slots.prepare((await self._registry.live()).encoder_version, keep=())
 
     async def _go_on(self, publication: Publication, lease: Lease) -> None:
         """With an open record whose worker has died, or that has drained."""

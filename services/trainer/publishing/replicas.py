@@ -115,9 +115,11 @@ class Replica:
 class Replicas:
     """Looks the addresses up anew for every use, and keeps a channel to each."""
 
-    def __init__(self, settings: TrainerSettings) -> None:
+    def __init__(self, settings: TrainerSettings, encoder_address: str = "") -> None:
+        """`encoder_address`: of other encoders than those that answer users."""
         self._settings = settings
-        self._targets: dict[Kind, str] = {"encoder": settings.encoder_address, "decoder": settings.decoder_address}
+        encoder = encoder_address or settings.encoder_address
+        self._targets: dict[Kind, str] = {"encoder": encoder, "decoder": settings.decoder_address}
         self._known: dict[tuple[Kind, str], Replica] = {}
 
     async def of(self, kind: Kind) -> list[Replica]:

@@ -24,8 +24,6 @@ SETTINGS: Mapping[str, type[ServiceSettings]] = {
     "trainer": TrainerSettings,
 }
 SPARE = 10  # seconds that a drain has left over when all goes as it should
-# Agreed upon, and not yet on main:
-_COMING = re.compile(r"LANGPTUNE_(TGI_\w+|ROLLOUT_ENCODER_ADDRESS)$")
 _FOREIGN = re.compile(r"HF_|AWS_|QDRANT__|OTEL_|REDISCLI_AUTH|QDRANT_INIT_FILE_PATH|HOME$|MODEL_ID$|WORKER_|OMP_|SSL_CERT")
 
 
@@ -53,7 +51,7 @@ def settings(objects: Sequence[Object]) -> list[str]:
         for container in containers(workload):
             for name in environment(objects, container):
                 known = name.startswith("LANGPTUNE_") and name.removeprefix("LANGPTUNE_").lower() in kind.model_fields
-                if not known and not _COMING.match(name) and not _FOREIGN.match(name):
+                if not known and not _FOREIGN.match(name):
                     problems.append(f"{service} is told {name}, which is no setting of it")
         try:
             found = resolved(objects, service)
@@ -201,7 +199,8 @@ def _addresses(objects: Sequence[Object], service: str, found: Any) -> list[str]
     offered = {
         f"{each['metadata']['name']}:{port['port']}" for each in of_kind(objects, "Service") for port in each["spec"]["ports"]
     }
-    wanted = {name: getattr(found, name) for name in type(found).model_fields if name.endswith("_address")}
+    named_addresses = {name: getattr(found, name) for name in type(found).model_fields if name.endswith("_address")}
+    wanted = {name: at for name, at in named_addresses.items() if at}  # an empty one stands for another
     if service == "encoder" and found.encoder_engine == "tgi":
         wanted |= {url: url.removeprefix("http://") for url in found.encoder_tgi_urls.split(",")}
     if service == "decoder" and found.qdrant_url.startswith("http://"):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.trainer.cluster.permissions import TRAINING
+from services.trainer.cluster.permissions import SLOTS, TRAINING
 from tests.support.k8s.manifests import K8S, KUBECTL, build, of_kind
 
 pytestmark = pytest.mark.skipif(KUBECTL is None, reason="kubectl is not installed: nothing else builds kustomizations")
@@ -36,5 +36,5 @@ def _granted(account: str) -> set[tuple[str, str, str, str]]:
     return {right for role in of_kind(objects, "Role") if role["metadata"]["name"] in bound for right in _rights(role["rules"])}
 
 
-def test_the_trainer_may_do_what_the_launcher_asks_for() -> None:
-    assert {right for right in _granted("trainer") if right[0] != "apps"} == _rights(TRAINING)
+def test_the_trainer_may_do_what_launcher_and_slots_ask_for() -> None:
+    assert _granted("trainer") == _rights((*TRAINING, *SLOTS))
