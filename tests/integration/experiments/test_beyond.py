@@ -22,7 +22,7 @@ NAMES = ("noprofile-0", "langptune-0", "langptune-rlso", "langptune")
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return Settings(tmp_path_factory.mktemp("experiments"), test_users=30)
+    return Settings(tmp_path_factory.mktemp("experiments"), test_users=24)
 
 
 @pytest.fixture(scope="module")
@@ -49,29 +49,30 @@ def test_a_run_is_the_same_when_it_is_opened_again(results: list[Result]) -> Non
 def test_a_row_for_every_interpretable_system(
     name: str, settings: Settings, results: list[Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report = EXPERIMENTS[name].report(settings, results)
-    assert {row[0] for row in report.rows} == {"NoProfile-0", "LangPTune-0", "LangPTune-RLSO", "LangPTune"}
+    two = [results[0], results[-1]]
+    report = EXPERIMENTS[name].report(settings, two)
+    assert {row[0] for row in report.rows} == {"NoProfile-0", "LangPTune"}
     assert all(len(row) == len(report.head) for row in report.rows)
     monkeypatch.setattr(cache, "_write", None)  # whatever were measured again would fail
-    assert EXPERIMENTS[name].report(settings, results).metrics == report.metrics
+    assert EXPERIMENTS[name].report(settings, two).metrics == report.metrics
 
 
 def test_steering_moves_raw_histories_less_than_profiles_of_the_same_embedder(settings: Settings, results: list[Result]) -> None:
     """One sentence before four films with their reviews, or before a few sentences: 12 users, 24 edits each way."""
-    metrics = EXPERIMENTS["steering"].report(settings, results).metrics
+    metrics = EXPERIMENTS["steering"].report(settings, results[:2]).metrics
     for kind in ("common", "niche"):
         assert metrics[f"langptune-0/{kind}/towards"]["shift"]["mean"] > metrics[f"noprofile-0/{kind}/towards"]["shift"]["mean"]
         assert metrics[f"langptune-0/{kind}/towards"]["success"]["mean"] > 0.8
 
 
 def test_raw_histories_claim_nothing_that_is_not_so(settings: Settings, results: list[Result]) -> None:
-    metrics = EXPERIMENTS["profiles"].report(settings, results).metrics
+    metrics = EXPERIMENTS["profiles"].report(settings, results[:2]).metrics
     assert metrics["noprofile-0"]["faithfulness"]["mean"] == 1.0
     assert metrics["langptune-0"]["faithfulness"]["mean"] > 2 * metrics["langptune-0"]["chance"]
 
 
 def test_histories_of_every_length_are_measured(settings: Settings, results: list[Result]) -> None:
-    found = EXPERIMENTS["histories"].report(settings, results).metrics["noprofile-0"]
+    found = EXPERIMENTS["histories"].report(settings, results[:1]).metrics["noprofile-0"]
     assert list(found) == ["1", "2", "3", "4", "8", "16"]
     assert all(found.values())
 
@@ -89,7 +90,7 @@ def test_table_5_has_the_word_judge_and_whoever_else_has_answered(settings: Sett
     report = EXPERIMENTS["table5"].report(settings, results)
     assert [(row[0], row[1]) for row in report.rows] == [("shared-words", kind) for kind in PROFILE_TYPES]
     kit = json.loads((settings.out / "study" / "kit.json").read_text())
-    assert len(kit["tasks"]) == 3 * 30
+    assert len(kit["tasks"]) == 3 * 24
     asks = [
         {"kit": kit["content_hash"], "judge": "oracle", "task_id": task["task_id"], "seconds": 1.0}
         | {"text": f"Justification: I know.\n\nChoice: {task['answer']}"}

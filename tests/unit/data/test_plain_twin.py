@@ -20,7 +20,7 @@ OPTIONS = {
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_both_make_the_same_data_set(tmp_path: Path, name: str) -> None:
-    reviews, metadata = write_raw_files(tmp_path / "raw", 4_000, seed=len(name))
+    reviews, metadata = write_raw_files(tmp_path / "raw", 1_500, seed=len(name))
     ours = prepare(reviews, metadata, tmp_path / "out", options=OPTIONS[name]).dataset
     plain = prepare_plain(reviews, metadata, OPTIONS[name])
 
@@ -39,7 +39,7 @@ def test_both_make_the_same_data_set(tmp_path: Path, name: str) -> None:
 
 def test_the_raw_files_have_what_the_real_ones_have(tmp_path: Path) -> None:
     """Nulls, mark-up, repeated reviews and items without metadata: each step of the preparation has something to do."""
-    reviews, metadata = write_raw_files(tmp_path, 20_000)
+    reviews, metadata = write_raw_files(tmp_path, 5_000)
     prepared = prepare(reviews, metadata, tmp_path / "out", options=PrepareOptions(min_interactions=3))
     dropped = {row.step: row.dropped for row in prepared.funnel}
     for step in ("read", "item has metadata", "first review of an item", "k-core", "item text fits", "prompt fits"):
