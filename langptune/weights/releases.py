@@ -174,12 +174,16 @@ class ReleaseRegistry:
         stored = await self._redis.get(_EVALUATION.format(release_id))
         return Evaluation.from_json(stored) if stored else None
 
+    async def live_id(self) -> str:
+        """Of the release that answers users now; "" before the first."""
+        return _text(await self._redis.get(_LIVE) or "")
+
     async def live(self) -> Release:
         """The release that answers users now. Raises NotFound before the first."""
-        release_id = await self._redis.get(_LIVE)
-        if release_id is None:
+        release_id = await self.live_id()
+        if not release_id:
             raise NotFound("release", "live")
-        return await self.get(_text(release_id))
+        return await self.get(release_id)
 
     async def page(self, size: int, before: str = "") -> list[Release]:
         """Up to `size` releases, newest first, older than release `before` (empty: from the newest)."""

@@ -1,8 +1,11 @@
-"""The live release as it stands now: read from Redis for every request, so that a publish is followed at once."""
+"""The live release as it stands now: the pointer is read from Redis for every request, so that a publish is followed at once.
+
+What a release pins never changes, so that is read once.
+"""
 
 from __future__ import annotations
 
-from langptune.errors import FailedPrecondition, NotFound
+from langptune.errors import FailedPrecondition
 from langptune.weights import ReleaseRegistry
 from services.gateway.profiles import Pins
 
@@ -12,14 +15,17 @@ class LiveRelease:
 
     def __init__(self, registry: ReleaseRegistry) -> None:
         self._registry = registry
+        self._last = Pins()
 
     async def find(self) -> Pins | None:
         """The live release's versions; None before the first release."""
-        try:
-            release = await self._registry.live()
-        except NotFound:
+        release_id = await self._registry.live_id()
+        if not release_id:
             return None
-        return Pins(release.encoder_version, release.decoder_version, release.release_id)
+        if release_id != self._last.release_id:
+            release = await self._registry.get(release_id)
+            self._last = Pins(release.encoder_version, release.decoder_version, release.release_id)
+        return self._last
 
     async def require(self) -> Pins:
         """Raises FailedPrecondition before the first release."""
