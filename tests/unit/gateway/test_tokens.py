@@ -166,7 +166,9 @@ async def test_two_tokens_and_other_schemes_are_refused() -> None:
         assert (await _refused(SECRET, *authorization)).reason == "TOKEN_INVALID"
 
 
-@pytest.mark.parametrize(("key", "algorithm"), [(ELLIPTIC, "ES256"), (EDWARDS, "EdDSA"), (RSA, "RS256")], ids=["ES256", "EdDSA", "RS256"])
+@pytest.mark.parametrize(
+    ("key", "algorithm"), [(ELLIPTIC, "ES256"), (EDWARDS, "EdDSA"), (RSA, "RS256")], ids=["ES256", "EdDSA", "RS256"]
+)
 async def test_a_key_set_in_a_file(tmp_path: Path, key: Any, algorithm: str) -> None:
     file = tmp_path / "jwks.json"
     file.write_text(json.dumps({"keys": [_jwk(key, "k1"), {"kty": "oct", "k": "c2VjcmV0", "kid": "shared"}, {"kty": "new"}]}))
