@@ -27,7 +27,7 @@ up: $(STAMP) ## Start Redis and the four services on this machine (ARGS=... for 
 	$(BIN)/langptune up $(ARGS)
 
 test: $(STAMP) ## Run the whole test suite
-	$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest -q -n 2 --dist loadfile $(ARGS)
 
 resume-check: $(STAMP) ## Kill a training worker at 20 random moments; its weights must be those of an undisturbed run (about 6 minutes)
 	LANGPTUNE_RESUME_MOMENTS=20 $(BIN)/pytest -q -s tests/integration/trainer/test_exact_resume.py $(ARGS)

@@ -84,7 +84,14 @@ def _jwk(key: Any, key_id: str | None, **more: str) -> dict[str, Any]:
 
 def _claims(**changed: Any) -> dict[str, Any]:
     now = int(time.time())
-    claims = {"sub": "u1", "iss": "langptune", "aud": "langptune", "iat": now, "exp": now + 600, **changed}
+    claims = {
+        "sub": "u1",
+        "iss": "langptune",
+        "aud": "langptune",
+        "iat": now,
+        "exp": now + 86_400,
+        **changed,
+    }  # made when tests are collected
     return {name: value for name, value in claims.items() if value is not None}
 
 
