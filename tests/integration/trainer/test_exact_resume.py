@@ -20,7 +20,7 @@ import pytest
 from langptune.v1 import trainer_pb2 as pb
 from tests.integration.trainer.world import MAX_RESTARTS, Client, World
 
-MOMENTS = int(os.environ.get("LANGPTUNE_RESUME_MOMENTS", "2"))
+MOMENTS = int(os.environ.get("LANGPTUNE_RESUME_MOMENTS", "3"))
 SEED = int(os.environ.get("LANGPTUNE_RESUME_SEED", "0"))
 STEPS = 9
 
