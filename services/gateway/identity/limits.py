@@ -24,6 +24,7 @@ from services.gateway import metrics
 log = structlog.get_logger(__name__)
 
 _PATIENCE = 0.25  # seconds that a call may wait for its buckets
+_CONNECTIONS = 8  # many at once would open too slowly on a busy machine, and their calls go uncounted
 _REST = 5.0  # seconds without asking, after Redis did not answer
 
 # KEYS: buckets. ARGV: cost, then the units a minute of each. Returns "0", or the seconds until the cost is there.
@@ -48,9 +49,15 @@ class Limiter:
     """Counts calls. `per_user`, `per_key`: units a minute, 0 for no limit."""
 
     def __init__(self, url: str, *, per_user: int, per_key: int) -> None:
-        self._redis = redis.Redis.from_url(
-            url, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE, retry=Retry(NoBackoff(), retries=0)
+        pool = redis.BlockingConnectionPool.from_url(
+            url,
+            max_connections=_CONNECTIONS,
+            timeout=_PATIENCE,
+            socket_timeout=_PATIENCE,
+            socket_connect_timeout=_PATIENCE,
+            retry=Retry(NoBackoff(), retries=0),
         )
+        self._redis = redis.Redis.from_pool(pool)
         self._take = self._redis.register_script(_TAKE)
         self._rates = {"user": per_user, "key": per_key}
         self._resting_until = 0.0
