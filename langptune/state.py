@@ -1,6 +1,10 @@
-"""How a service opens Redis, and what a failing Redis looks like to callers."""
+"""How a service opens Redis, asks it several things at once, and what a failing Redis looks like to callers."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
@@ -13,6 +17,29 @@ from langptune.errors import Internal, LangPTuneError, ResourceExhausted, Unavai
 from langptune.settings import RedisSettings
 
 _CONNECTIONS = 100  # of a process
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Read(Generic[T]):
+    """A question to Redis, and what its answer means: what stores say where several of them are asked at once."""
+
+    command: tuple[str, ...]
+    meaning: Callable[[Any], T]
+
+    async def by(self, client: redis.Redis) -> T:
+        """The answer."""
+        answer: Any = await client.execute_command(*self.command)  # type: ignore[no-untyped-call]  # redis gives it no types
+        return self.meaning(answer)
+
+
+async def read_together(client: redis.Redis, *reads: Read[Any]) -> list[Any]:
+    """What each of `reads` would answer, in one round trip."""
+    async with client.pipeline(transaction=False) as pipe:
+        for read in reads:
+            pipe.execute_command(*read.command)
+        answers = await pipe.execute()
+    return [read.meaning(answer) for read, answer in zip(reads, answers, strict=True)]
 
 
 def open_redis(settings: RedisSettings) -> redis.Redis:

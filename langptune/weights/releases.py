@@ -20,6 +20,7 @@ from typing import Any, cast
 import redis.asyncio as redis
 
 from langptune.errors import Aborted, FailedPrecondition, NotFound
+from langptune.state import Read
 from langptune.weights.evaluation import Evaluation
 
 _RELEASE = "langptune:release:{}"
@@ -28,6 +29,8 @@ _ORDER = "langptune:releases"
 _LIVE = "langptune:release-live"
 _HISTORY = "langptune:release-history"
 _COUNTER = "langptune:release-counter"
+
+LIVE_ID = Read(("GET", _LIVE), lambda stored: _text(stored or ""))  # of the release that answers users; "" before the first
 
 # KEYS: live, history, release, and for a fenced move the lease and a record that changes with the pointer.
 # ARGV: release id, expected ('' for none), '1' if expected counts, the history's entry as JSON, then lease token and record.
@@ -175,8 +178,8 @@ class ReleaseRegistry:
         return Evaluation.from_json(stored) if stored else None
 
     async def live_id(self) -> str:
-        """Of the release that answers users now; "" before the first."""
-        return _text(await self._redis.get(_LIVE) or "")
+        """LIVE_ID."""
+        return await LIVE_ID.by(self._redis)
 
     async def live(self) -> Release:
         """The release that answers users now. Raises NotFound before the first."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import redis.asyncio as redis
 
 from langptune.convert import check_id, check_text
 from langptune.errors import FailedPrecondition, InvalidArgument
+from langptune.state import Read
 
 MAX_PHRASES = 20  # that one ranking heeds
 _MAX_LENGTH = 200  # characters
@@ -51,12 +51,19 @@ class AvoidPhrases:
 
     async def find(self, user_id: str) -> list[str]:
         """The user's phrases in alphabetical order. Raises InvalidArgument for a bad user id."""
-        stored: Any = await self._redis.hvals(_key(user_id))
-        return sorted((phrase.decode() for phrase in stored), key=lambda phrase: (phrase.casefold(), phrase))
+        return await self.phrases(user_id).by(self._redis)
+
+    def phrases(self, user_id: str) -> Read[list[str]]:
+        """`find`, to be asked together with others."""
+        return Read(("HVALS", _key(user_id)), _in_order)
 
     async def forget(self, user_id: str) -> None:
         """Remove all of them."""
         await self._redis.delete(_key(user_id))
+
+
+def _in_order(stored: Sequence[bytes]) -> list[str]:
+    return sorted((phrase.decode() for phrase in stored), key=lambda phrase: (phrase.casefold(), phrase))
 
 
 def together(own: Sequence[str], further: Iterable[str]) -> list[str]:

@@ -20,6 +20,7 @@ import redis.asyncio as redis
 from langptune.convert import check_id, check_number, check_range, check_text
 from langptune.domain import Interaction, Item
 from langptune.errors import AlreadyExists, InvalidArgument
+from langptune.state import Read
 from services.gateway.paging import bad_token, from_token, to_token
 from services.gateway.refresh_queue import ENQUEUE, STREAM, state_key
 
@@ -184,10 +185,9 @@ class Interactions:
         said: Any = await self._redis.hmget(_keys(user_id)[1], list(keys)) if keys else []
         return [_entry(key, value) for key, value in zip(keys, said, strict=True) if value is not None]
 
-    async def item_ids(self, user_id: str) -> list[str]:
+    def item_ids(self, user_id: str) -> Read[list[str]]:
         """The items of the user's history, each once."""
-        found: Any = await self._redis.hkeys(_keys(user_id)[2])
-        return [item.decode() for item in found]
+        return Read(("HKEYS", _keys(user_id)[2]), lambda found: [item.decode() for item in found])
 
     async def page(self, user_id: str, size: int, token: str) -> tuple[list[Entry], str, int]:
         """Up to `size` (1 to 1,000, 0 means 100) entries, newest first, the next page's token, and the size of the history."""

@@ -19,7 +19,10 @@ class LiveRelease:
 
     async def find(self) -> Pins | None:
         """The live release's versions; None before the first release."""
-        release_id = await self._registry.live_id()
+        return await self.pins(await self._registry.live_id())
+
+    async def pins(self, release_id: str) -> Pins | None:
+        """`find`, where the live release's id is known already ("" before the first)."""
         if not release_id:
             return None
         if release_id != self._last.release_id:

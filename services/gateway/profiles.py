@@ -23,6 +23,7 @@ import redis.asyncio as redis
 
 from langptune.convert import check_id, check_range, check_text
 from langptune.errors import Aborted, InvalidArgument, NotFound
+from langptune.state import Read
 from services.gateway.erasure import erasure_key
 from services.gateway.marks import MARK, Mark, Marks, mark_field, without
 from services.gateway.paging import bad_token, from_token, to_token
@@ -132,7 +133,11 @@ class Profiles:
 
     async def find(self, user_id: str) -> Revision | None:
         """The current revision. Raises InvalidArgument for a bad user id."""
-        return _load(await self._redis.hget(_key(user_id), "current"))
+        return await self.current(user_id).by(self._redis)
+
+    def current(self, user_id: str) -> Read[Revision | None]:
+        """`find`, to be asked together with others."""
+        return Read(("HGET", _key(user_id), "current"), _load)
 
     async def get(self, user_id: str) -> Revision:
         """The current revision. Raises NotFound."""

@@ -10,10 +10,14 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import redis.asyncio as redis
+
 from langptune.convert import check_id, check_range, item_to_proto
 from langptune.domain import Interaction, Item
+from langptune.state import read_together
 from langptune.text import sentences
 from langptune.v1 import common_pb2, gateway_pb2
+from langptune.weights.releases import LIVE_ID
 from services.gateway.avoid import AvoidPhrases, together
 from services.gateway.backends import Decoder, Rules
 from services.gateway.histories import Histories
@@ -64,6 +68,7 @@ class Recommender:
 
     def __init__(
         self,
+        client: redis.Redis,
         profiles: Profiles,
         interactions: Interactions,
         histories: Histories,
@@ -72,6 +77,7 @@ class Recommender:
         avoid: AvoidPhrases,
         history_ranked: int,
     ) -> None:
+        self._redis = client
         self._avoid = avoid
         self._profiles = profiles
         self._interactions = interactions
@@ -104,12 +110,17 @@ class Recommender:
     async def query(self, user_id: str, avoid: Sequence[str] = (), where: common_pb2.ItemFilter | None = None) -> Query:
         """What the user's ranking is made from now. Raises InvalidArgument."""
         check_id("user_id", user_id)
-        seen = await self._interactions.item_ids(user_id)
-        rules = Rules(seen, together(await self._avoid.find(user_id), avoid), where)
-        pins = await self._live.find()
+        seen, phrases, profile, release_id = await read_together(
+            self._redis,
+            self._interactions.item_ids(user_id),
+            self._avoid.phrases(user_id),
+            self._profiles.current(user_id),
+            LIVE_ID,
+        )
+        rules = Rules(seen, together(phrases, avoid), where)
+        pins = await self._live.pins(release_id)
         if pins is None:
             return Query(Basis.POPULARITY, "", rules, "no release is live yet")
-        profile = await self._profiles.find(user_id)
         if profile:
             return Query(Basis.PROFILE, profile.text, rules, "", pins, profile.revision)
         history = await self._histories.latest(user_id, self._history_ranked) if seen else []

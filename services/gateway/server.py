@@ -137,7 +137,7 @@ class Gateway:
             history_sent=settings.history_sent,
         )
         accounts = Accounts(interactions, histories, profiles, erasures, avoid, [queue, evidence])
-        recommender = Recommender(profiles, interactions, histories, decoder, live, avoid, settings.history_ranked)
+        recommender = Recommender(self._redis, profiles, interactions, histories, decoder, live, avoid, settings.history_ranked)
         gateway_pb2_grpc.add_RecommendationServiceServicer_to_server(
             RecommendationServicer(recommender, Previewer(recommender, decoder)), server
         )

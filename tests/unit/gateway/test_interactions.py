@@ -33,19 +33,21 @@ async def test_as_of_a_moment_nothing_later_is_there(interactions: Interactions)
     assert [each.item_id for each in named] == ["c", "a"], "what is not kept is left out"
 
 
-async def test_the_same_item_and_time_counts_once_and_keeps_what_was_said_first(interactions: Interactions) -> None:
+async def test_the_same_item_and_time_counts_once_and_keeps_what_was_said_first(
+    interactions: Interactions, client: redis.Redis
+) -> None:
     await interactions.record({"u1": [entry("a", 100, 5.0)]})
     outcome = await interactions.record({"u1": [entry("a", 100, 1.0), entry("a", 101), entry("a", 101)]})
     assert outcome == {"u1": Outcome(1, 2, 2)}
     assert [(each.time_ms, each.rating) for each in await interactions.latest("u1", 9)] == [(100, 5.0), (101, 4.0)]
-    assert await interactions.item_ids("u1") == ["a"]
+    assert await interactions.item_ids("u1").by(client) == ["a"]
 
 
-async def test_beyond_the_cap_the_oldest_go(interactions: Interactions) -> None:
+async def test_beyond_the_cap_the_oldest_go(interactions: Interactions, client: redis.Redis) -> None:
     """The cap is 4: of a to f the newest four stay, and z, older than all of them, is not taken."""
     await interactions.record({"u1": [entry(item, 100 + at) for at, item in enumerate("abcdef")]})
     assert [each.item_id for each in await interactions.latest("u1", 9)] == ["c", "d", "e", "f"]
-    assert sorted(await interactions.item_ids("u1")) == ["c", "d", "e", "f"]
+    assert sorted(await interactions.item_ids("u1").by(client)) == ["c", "d", "e", "f"]
     assert await interactions.record({"u1": [entry("z", 1)]}) == {"u1": Outcome(0, 1, 4)}
     assert {item for item, _ in await interactions.popular(9)} == {"c", "d", "e", "f"}
 
