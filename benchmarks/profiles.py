@@ -42,7 +42,7 @@ from samples.users import Choice, make_sessions, make_users
 from samples.world import MAX_ITEMS, attributes_of, make_catalogue
 from samples.writer import MAX_NEW_TOKENS, sample_profiles
 from services.encoder.prompts import PromptBuilder
-from services.gateway.merging import merged
+from services.gateway.writing.merging import merged
 
 SEGMENT = 4  # interactions, as many as the writer was trained on
 CHOICE = Choice(sharpness=2.0)  # at 3.5 most of a long history is the same few films
@@ -164,8 +164,8 @@ def evidence_pairs(users: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.nd
     """(score, truth, sentence) of every pair of a sentence and an interaction of its history.
 
     True support: the film has an attribute that the sentence states; where it states a like (dislike), the review praises
-    (blames) one of them. The scores are those of services/decoder/evidence.py
-    and services/gateway/evidence.py.
+    (blames) one of them. The scores are those of services/decoder/evidence.py and
+    services/gateway/profiles/evidence.py.
     """
     catalogue = make_catalogue(seed=seed)
     sessions = list(make_sessions(catalogue, make_users(users, seed + 700), seed))

@@ -15,12 +15,12 @@ from typing import Protocol
 from langptune.convert import check_id
 from langptune.domain import Item
 from langptune.errors import NotFound, Unavailable
-from services.gateway.avoid import AvoidPhrases
-from services.gateway.erasure import Erasures
-from services.gateway.histories import Histories
-from services.gateway.interactions import Entry, Interactions
-from services.gateway.marks import Marks
-from services.gateway.profiles import Profiles, Revision, Suggestion
+from services.gateway.interactions.histories import Histories
+from services.gateway.interactions.store import Entry, Interactions
+from services.gateway.profiles.erasure import Erasures
+from services.gateway.profiles.marks import Marks
+from services.gateway.profiles.store import Profiles, Revision, Suggestion
+from services.gateway.recommendations.avoid import AvoidPhrases
 
 _PAGE = 100  # records read at a time
 

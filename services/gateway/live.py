@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from langptune.errors import FailedPrecondition
 from langptune.weights import ReleaseRegistry
-from services.gateway.profiles import Pins
+from services.gateway.profiles.store import Pins
 
 
 class LiveRelease:

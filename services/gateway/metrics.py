@@ -14,7 +14,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from langptune.rpc.breaker import Breaker, Circuit
 
 if TYPE_CHECKING:
-    from services.gateway.refresh_queue import Depth
+    from services.gateway.refresh.queue import Depth
 
 _RECOMMENDATIONS = Counter(
     "langptune_gateway_recommendations", "Rankings by what they were made from: profile, history, popularity.", ["basis"]

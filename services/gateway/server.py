@@ -26,35 +26,39 @@ from langptune.v1 import (
 )
 from langptune.weights import ReleaseRegistry
 from services.gateway import metrics
-from services.gateway.account_servicer import AccountServicer
 from services.gateway.accounts import Accounts
-from services.gateway.avoid import AvoidPhrases
-from services.gateway.backends import Decoder, Encoder
 from services.gateway.durability import warn_if_weak
-from services.gateway.erasure import Erasures
-from services.gateway.evidence import EvidenceFinder
-from services.gateway.forwarding import forward
-from services.gateway.histories import Histories
 from services.gateway.identity.guard import Guard
 from services.gateway.identity.keys import Keys, KeySet, SharedSecret
 from services.gateway.identity.limits import Limiter
 from services.gateway.identity.policy import check_complete
 from services.gateway.identity.tokens import TokenChecker
-from services.gateway.interactions import Interactions
-from services.gateway.lengths import LengthCheck
+from services.gateway.interactions.histories import Histories
+from services.gateway.interactions.store import Interactions
 from services.gateway.live import LiveRelease
-from services.gateway.previews import Previewer
-from services.gateway.profiles import Profiles
-from services.gateway.recommendations import Recommender
-from services.gateway.refresh import Portions, ProfileWriter
-from services.gateway.refresh_queue import Depth, RefreshQueue
-from services.gateway.refresh_servicer import RefreshQueueServicer
-from services.gateway.refresh_worker import Patience, RefreshWorker
-from services.gateway.servicers import CatalogServicer, InteractionServicer, ProfileServicer, RecommendationServicer
+from services.gateway.peers.decoder import Decoder
+from services.gateway.peers.encoder import Encoder
+from services.gateway.profiles.erasure import Erasures
+from services.gateway.profiles.evidence import EvidenceFinder
+from services.gateway.profiles.lengths import LengthCheck
+from services.gateway.profiles.store import Profiles
+from services.gateway.recommendations.avoid import AvoidPhrases
+from services.gateway.recommendations.previews import Previewer
+from services.gateway.recommendations.recommender import Recommender
+from services.gateway.refresh.queue import Depth, RefreshQueue
+from services.gateway.servicers.accounts import AccountServicer
+from services.gateway.servicers.catalogue import CatalogServicer
+from services.gateway.servicers.forwarding import forward
+from services.gateway.servicers.interactions import InteractionServicer
+from services.gateway.servicers.profiles import ProfileServicer
+from services.gateway.servicers.recommendations import RecommendationServicer
+from services.gateway.servicers.refresh_queue import RefreshQueueServicer
 from services.gateway.settings import GatewaySettings
 from services.gateway.web.application import application
 from services.gateway.web.serving import HttpServer
 from services.gateway.web.transcoding import ServiceApplication
+from services.gateway.writing.worker import Patience, RefreshWorker
+from services.gateway.writing.writer import Portions, ProfileWriter
 
 log = structlog.get_logger(__name__)
 

@@ -4,7 +4,7 @@ import pytest
 from playwright.async_api import Page
 
 from langptune.text import sentences
-from services.gateway.marks import mark_field
+from services.gateway.profiles.marks import mark_field
 from tests.browser.conftest import Site
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

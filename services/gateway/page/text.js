@@ -1,5 +1,6 @@
 // Sentences: where they begin and end, when two say the same, and how two edits of one text are put together.
-// `sentences` and `same` are the gateway's own rules (langptune/text.py, services/gateway/marks.py); a test holds them together.
+// `sentences` and `same` are the gateway's own rules (langptune/text.py, services/gateway/profiles/marks.py); a test holds
+// them together.
 
 const SENTENCE = /\S.*?(?:[.!?…]+["'”’)\]]*(?=\s+[^a-z\s]|\s*$)|$)/gmu;
 const HEADING = /^(?:#{1,6}\s+\S.*|.{1,60}:)$/u;

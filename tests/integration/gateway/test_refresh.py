@@ -19,7 +19,7 @@ from langptune.errors import NotFound
 from langptune.local.process import free_port
 from langptune.text import sentences
 from langptune.weights import ReleaseRegistry
-from services.gateway.refresh_queue import RefreshQueue
+from services.gateway.refresh.queue import RefreshQueue
 from tests.integration.gateway.world import World
 from tests.support.processes import RunningService, running_service, start_service
 from tests.support.redis import running_redis

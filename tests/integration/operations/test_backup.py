@@ -11,8 +11,8 @@ from redis.asyncio import Redis
 from langptune.domain import Item
 from langptune.errors import FailedPrecondition
 from langptune.operations.backup import check, read_items, restore, take
-from services.gateway.interactions import Entry, Interactions
-from services.gateway.profiles import Pins, Profiles
+from services.gateway.interactions.store import Entry, Interactions
+from services.gateway.profiles.store import Pins, Profiles
 from tests.support.redis import running_redis
 
 ITEMS = [

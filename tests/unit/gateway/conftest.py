@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 import redis.asyncio as redis
 
-from services.gateway.interactions import Interactions
-from services.gateway.profiles import Profiles
+from services.gateway.interactions.store import Interactions
+from services.gateway.profiles.store import Profiles
 
 
 @pytest.fixture

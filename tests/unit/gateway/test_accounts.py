@@ -10,13 +10,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from langptune.errors import Aborted, Unavailable
 from services.gateway.accounts import Accounts
-from services.gateway.avoid import AvoidPhrases
-from services.gateway.erasure import Erasures
-from services.gateway.histories import Histories
-from services.gateway.interactions import Entry, Interactions, RequestName
-from services.gateway.marks import Mark
-from services.gateway.profiles import Draft, Origin, Pins, Profiles, Suggestion
-from services.gateway.refresh_queue import RefreshQueue
+from services.gateway.interactions.histories import Histories
+from services.gateway.interactions.store import Entry, Interactions, RequestName
+from services.gateway.profiles.erasure import Erasures
+from services.gateway.profiles.marks import Mark
+from services.gateway.profiles.store import Draft, Origin, Pins, Profiles, Suggestion
+from services.gateway.recommendations.avoid import AvoidPhrases
+from services.gateway.refresh.queue import RefreshQueue
 from tests.support.stores import keys_with
 
 TEXTS = ("the-user", "Likes submarines", "Dislikes fog", "a review of mine", "Might like tunnels", "loud clowns")

@@ -10,8 +10,8 @@ from langptune.errors import ResourceExhausted, Unavailable
 from langptune.rpc.looking import Looking
 from services.gateway import metrics
 from services.gateway.identity.limits import Limiter
-from services.gateway.interactions import Entry, Interactions
-from services.gateway.refresh_queue import Depth, RefreshQueue
+from services.gateway.interactions.store import Entry, Interactions
+from services.gateway.refresh.queue import Depth, RefreshQueue
 
 
 def _told(depth: Depth | None, age: float) -> dict[str, float]:

@@ -15,8 +15,8 @@ from langptune.errors import InvalidArgument
 from langptune.operations.capacity import INDEX_SIZES, SOURCES, Capacity, Costs, Demand, capacity
 from services.decoder.index.layout import LAYOUTS
 from services.decoder.matrix import Matrix
-from services.gateway.interactions import Entry, Interactions
-from services.gateway.profiles import Pins, Profiles
+from services.gateway.interactions.store import Entry, Interactions
+from services.gateway.profiles.store import Pins, Profiles
 from tests.support.system import Run, command_line
 
 PAGE = Path(__file__).parents[3] / "docs" / "operations.md"
