@@ -19,7 +19,8 @@ from services.gateway.interactions.histories import Histories
 from services.gateway.interactions.store import Entry, Interactions
 from services.gateway.profiles.erasure import Erasures
 from services.gateway.profiles.marks import Marks
-from services.gateway.profiles.store import Profiles, Revision, Suggestion
+from services.gateway.profiles.revision import Revision, Suggestion
+from services.gateway.profiles.store import Profiles
 from services.gateway.recommendations.avoid import AvoidPhrases
 
 _PAGE = 100  # records read at a time

@@ -5,9 +5,19 @@ What a release pins never changes, so that is read once.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from langptune.errors import FailedPrecondition
 from langptune.weights import ReleaseRegistry
-from services.gateway.profiles.store import Pins
+
+
+@dataclass(frozen=True, slots=True)
+class Pins:
+    """The versions behind a revision or a ranking; all empty while no release is live."""
+
+    encoder_version: str = ""
+    decoder_version: str = ""
+    release_id: str = ""
 
 
 class LiveRelease:

@@ -22,7 +22,7 @@ from langptune.domain import Interaction, Item
 from langptune.errors import AlreadyExists, InvalidArgument
 from langptune.state import Read
 from services.gateway.paging import bad_token, from_token, to_token
-from services.gateway.refresh.queue import ENQUEUE, STREAM, state_key
+from services.gateway.refresh.scripts import ENQUEUE, STREAM, state_key
 
 MAX_RECORDED = 1_000  # interactions in one call
 _FUTURE_MS = 86_400_000  # a clock may be a day ahead

@@ -21,9 +21,10 @@ from langptune.errors import FailedPrecondition
 from langptune.text import sentences, states_dislike
 from services.gateway.interactions.histories import Histories
 from services.gateway.interactions.store import key_of
-from services.gateway.live import LiveRelease
+from services.gateway.live import LiveRelease, Pins
 from services.gateway.peers.decoder import Decoder
-from services.gateway.profiles.store import Pins, Profiles, Revision
+from services.gateway.profiles.revision import Revision
+from services.gateway.profiles.store import Profiles
 
 _MOST_SENTENCES = 64
 _SHOWN = 10  # interactions for a sentence, at most

@@ -10,7 +10,7 @@ import structlog
 from langptune.errors import InvalidArgument, LangPTuneError
 from services.gateway.live import LiveRelease
 from services.gateway.peers.decoder import Decoder
-from services.gateway.profiles.store import normalise
+from services.gateway.profiles.revision import normalise
 
 log = structlog.get_logger(__name__)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from langptune.convert import interaction_to_proto, timestamp
 from langptune.errors import InvalidArgument
 from langptune.v1 import common_pb2, gateway_pb2
+from services.gateway.live import Pins
 from services.gateway.profiles.evidence import ProfileEvidence, SentenceEvidence
 from services.gateway.profiles.marks import Mark, Marks
-from services.gateway.profiles.store import Pins, Revision, Suggestion
+from services.gateway.profiles.revision import Revision, Suggestion
 
 
 def pins_to_proto(pins: Pins) -> common_pb2.Versions:

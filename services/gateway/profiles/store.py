@@ -10,32 +10,23 @@ or not at all, and nobody's change is lost. That an acknowledged change is on di
 from __future__ import annotations
 
 import json
-import re
-import secrets
-import time
-import unicodedata
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from enum import StrEnum
+from collections.abc import Mapping
 from typing import Any
 
 import redis.asyncio as redis
 
-from langptune.convert import check_id, check_range, check_text
+from langptune.convert import check_id, check_range
 from langptune.errors import Aborted, InvalidArgument, NotFound
 from langptune.state import Read
+from services.gateway.live import Pins
 from services.gateway.paging import bad_token, from_token, to_token
 from services.gateway.profiles.erasure import erasure_key
 from services.gateway.profiles.marks import MARK, Mark, Marks, mark_field, without
+from services.gateway.profiles.revision import Draft, Origin, Revision, Suggestion, following, normalise
 
-MAX_PROFILE = 10_000  # characters
 _KEY = "langptune:profile:{}"
 _SUGGESTION = "suggestion"
 NO_SUGGESTION = {_SUGGESTION: ""}  # beside a revision that makes it needless
-# What str.strip takes off, without the control characters.
-_WHITE = " \t\n\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
-_LINE_ENDS = re.compile("\r\n|\r|\u2028|\u2029")
-
 _ERASED = "erased"  # in place of an etag
 # For the scripts below: whether the user's data was deleted (KEYS[2]) since `begun`, which is '-' for what needs no such check.
 _DELETED = """
@@ -66,62 +57,6 @@ return 1
 """
 
 
-class Origin(StrEnum):
-    """Who made a revision."""
-
-    GENERATED = "generated"
-    EDITED = "edited"
-    RESTORED = "restored"
-    SUGGESTED = "suggested"
-
-
-@dataclass(frozen=True, slots=True)
-class Pins:
-    """The versions behind a revision or a ranking; all empty while no release is live."""
-
-    encoder_version: str = ""
-    decoder_version: str = ""
-    release_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A revision that is not stored yet."""
-
-    text: str
-    origin: Origin
-    pins: Pins
-    interactions: int = 0
-    own_words: bool = False  # the user's, not the encoder's: not to be overwritten unasked
-    sources: Sequence[str] = ()  # keys of the interactions that it was written from, oldest first
-
-
-@dataclass(frozen=True, slots=True)
-class Revision:
-    """A user's profile at one revision."""
-
-    user_id: str
-    revision: int  # from 1
-    etag: str
-    create_time_ms: int
-    text: str
-    origin: Origin
-    pins: Pins = field(default_factory=Pins)
-    interactions: int = 0
-    own_words: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Suggestion:
-    """What the encoder would write, beside a profile in the user's own words."""
-
-    text: str
-    pins: Pins
-    interactions: int
-    create_time_ms: int
-    sources: Sequence[str] = ()  # as a draft's
-
-
 class Profiles:
     """All users' profiles."""
 
@@ -137,7 +72,7 @@ class Profiles:
 
     def current(self, user_id: str) -> Read[Revision | None]:
         """`find`, to be asked together with others."""
-        return Read(("HGET", _key(user_id), "current"), _load)
+        return Read(("HGET", _key(user_id), "current"), _revision)
 
     async def get(self, user_id: str) -> Revision:
         """The current revision. Raises NotFound."""
@@ -169,7 +104,7 @@ class Profiles:
         """One kept revision. Raises InvalidArgument naming `field` for no number of one, NotFound for what is not there."""
         check_range(field, revision, 1, 2**53)
         await self.get(user_id)
-        found = _load(await self._redis.hget(_key(user_id), str(revision)))
+        found = _revision(await self._redis.hget(_key(user_id), str(revision)))
         if found is None:
             raise NotFound("profile revision", f"{user_id}/{revision}")
         return found
@@ -195,11 +130,10 @@ class Profiles:
         """
         found = current.etag if current else ""
         if found == expected:
-            added = _next(user_id, current, draft)
+            added = following(user_id, current, draft)
             kept = {_sources(added.revision): json.dumps(draft.sources)} if draft.sources else {}
             fields = [part for pair in {**kept, **(beside or {})}.items() for part in pair]
-            stored = json.dumps(asdict(added))
-            arguments: list[str | int] = [expected, added.revision, stored, added.etag, self._kept, begun, *fields]
+            arguments: list[str | int] = [expected, added.revision, added.dumped(), added.etag, self._kept, begun, *fields]
             found = (await self._compare_and_set(keys=_keys(user_id), args=arguments)).decode()
             if found == _ERASED:
                 raise _deleted_meanwhile()
@@ -210,14 +144,11 @@ class Profiles:
     async def suggestion(self, user_id: str) -> Suggestion | None:
         """What waits for the user's decision."""
         stored = await self._redis.hget(_key(user_id), _SUGGESTION)
-        if stored is None:
-            return None
-        fields = json.loads(stored)
-        return Suggestion(**{**fields, "pins": Pins(**fields["pins"]), "sources": tuple(fields.get("sources", ()))})
+        return Suggestion.loaded(stored) if stored is not None else None
 
     async def suggest(self, user_id: str, suggestion: Suggestion, *, begun: str = "-") -> None:
         """Lay a text beside the profile, in place of one that lay there. Raises Aborted as `extend` does of `begun`."""
-        if not await self._suggest(keys=_keys(user_id), args=[begun, json.dumps(asdict(suggestion))]):
+        if not await self._suggest(keys=_keys(user_id), args=[begun, suggestion.dumped()]):
             raise _deleted_meanwhile()
 
     async def accept(self, user_id: str, etag: str, merged_text: str) -> Revision:
@@ -283,38 +214,14 @@ class Profiles:
         first = int(after) - 1 if after else newest
         wanted = range(first, max(0, first - size), -1)
         stored = await self._redis.hmget(_key(user_id), [str(number) for number in wanted]) if wanted else []
-        page = [revision for revision in map(_load, stored) if revision]
+        page = [revision for revision in map(_revision, stored) if revision]
         oldest_kept = max(1, newest - self._kept + 1)
         more = bool(page) and page[-1].revision > oldest_kept
         return page, to_token(str(page[-1].revision)) if more else ""
 
 
-def normalise(text: str) -> str:
-    """NFC, line ends as \\n, no white space at the ends. Raises InvalidArgument for what is no text of 1 to 10,000 characters."""
-    plain = _LINE_ENDS.sub("\n", unicodedata.normalize("NFC", text)).strip(_WHITE)
-    return check_text("text", plain, low=1, high=MAX_PROFILE)
-
-
-def _next(user_id: str, current: Revision | None, draft: Draft) -> Revision:
-    number = current.revision + 1 if current else 1
-    return Revision(
-        user_id=user_id,
-        revision=number,
-        etag=f"{number}-{secrets.token_hex(8)}",
-        create_time_ms=time.time_ns() // 1_000_000,
-        text=draft.text,
-        origin=draft.origin,
-        pins=draft.pins,
-        interactions=draft.interactions,
-        own_words=draft.own_words,
-    )
-
-
-def _load(stored: bytes | str | None) -> Revision | None:
-    if stored is None:
-        return None
-    fields = json.loads(stored)
-    return Revision(**{**fields, "origin": Origin(fields["origin"]), "pins": Pins(**fields["pins"])})
+def _revision(stored: bytes | str | None) -> Revision | None:
+    return Revision.loaded(stored) if stored is not None else None
 
 
 def _deleted_meanwhile() -> Aborted:

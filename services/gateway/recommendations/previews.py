@@ -14,7 +14,7 @@ from langptune.convert import check_range
 from langptune.errors import FailedPrecondition
 from langptune.v1 import common_pb2, gateway_pb2
 from services.gateway.peers.decoder import Decoder
-from services.gateway.profiles.store import normalise
+from services.gateway.profiles.revision import normalise
 from services.gateway.recommendations.recommender import Basis, Query, Recommender
 
 

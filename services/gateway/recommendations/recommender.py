@@ -20,9 +20,9 @@ from langptune.v1 import common_pb2, gateway_pb2
 from langptune.weights.releases import LIVE_ID
 from services.gateway.interactions.histories import Histories
 from services.gateway.interactions.store import Interactions
-from services.gateway.live import LiveRelease
+from services.gateway.live import LiveRelease, Pins
 from services.gateway.peers.decoder import Decoder, Rules
-from services.gateway.profiles.store import Pins, Profiles
+from services.gateway.profiles.store import Profiles
 from services.gateway.recommendations.avoid import AvoidPhrases, together
 
 _PAGE = 1_000  # items that are looked through at a time

@@ -20,96 +20,12 @@ from redis.exceptions import ResponseError
 from langptune.convert import check_id, check_range
 from langptune.errors import LangPTuneError
 from services.gateway.paging import bad_token, from_token, to_token
+from services.gateway.refresh import scripts
+from services.gateway.refresh.scripts import DEAD, DELAYED, STATE, STREAM, state_key
 
-STREAM = "langptune:refresh-queue"
 _GROUP = "gateways"
-_DELAYED = "langptune:refresh-delayed"
-_DEAD = "langptune:refresh-dead"
-_STATE = "langptune:refresh:"
 _FAILURE = ("code", "message")
 _REPLAYED = 1_000  # at once
-
-# For the scripts of this module and for that which records interactions: queue a user who is not queued.
-ENQUEUE = """
-local function enqueue(stream, state, user)
-  if redis.call('HEXISTS', state, 'job') == 0 then
-    redis.call('HSET', state, 'job', redis.call('XADD', stream, '*', 'user', user))
-  end
-end
-"""
-_DROP = """
-local function drop(id)
-  redis.call('XACK', KEYS[1], 'gateways', id)
-  redis.call('XDEL', KEYS[1], id)
-end
-"""
-# KEYS: stream, state. ARGV: id. Returns which attempt it is; 0 for an entry that is the user's no more.
-_BEGIN = f"""{_DROP}
-if redis.call('HGET', KEYS[2], 'job') ~= ARGV[1] then
-  drop(ARGV[1])
-  return 0
-end
-return redis.call('HINCRBY', KEYS[2], 'attempts', 1)
-"""
-# KEYS: stream. ARGV: id, consumer. Returns whether the entry is that consumer's still; if so, its lease begins anew.
-_RENEW = """
-local held = redis.call('XPENDING', KEYS[1], 'gateways', ARGV[1], ARGV[1], 1)
-if #held == 0 or held[1][2] ~= ARGV[2] then return 0 end
-redis.call('XCLAIM', KEYS[1], 'gateways', ARGV[2], 0, ARGV[1], 'JUSTID')
-return 1
-"""
-# KEYS: stream, state, delayed, dead. ARGV: user, less interactions seen, how many new ones are enough (0: never).
-_SETTLE = f"""{ENQUEUE}{_DROP}
-local job = redis.call('HGET', KEYS[2], 'job')
-if job and string.find(job, '-') then drop(job) end
-redis.call('ZREM', KEYS[3], ARGV[1])
-redis.call('ZREM', KEYS[4], ARGV[1])
-redis.call('HDEL', KEYS[2], 'job', 'attempts', 'code', 'message')
-local fresh = redis.call('HINCRBY', KEYS[2], 'fresh', ARGV[2])
-if fresh <= 0 then redis.call('HDEL', KEYS[2], 'fresh') end
-if tonumber(ARGV[3]) > 0 and fresh >= tonumber(ARGV[3]) then enqueue(KEYS[1], KEYS[2], ARGV[1]) end
-"""
-# KEYS: stream, state, delayed or dead. ARGV: id, user, which of the two, moment, code, message.
-_FAIL = f"""{_DROP}
-drop(ARGV[1])
-if redis.call('HGET', KEYS[2], 'job') ~= ARGV[1] then return end
-redis.call('ZADD', KEYS[3], ARGV[4], ARGV[2])
-redis.call('HSET', KEYS[2], 'job', ARGV[3], 'code', ARGV[5], 'message', ARGV[6])
-"""
-# KEYS: stream, state. ARGV: id, user.
-_RELEASE = f"""{ENQUEUE}{_DROP}
-drop(ARGV[1])
-if redis.call('HGET', KEYS[2], 'job') ~= ARGV[1] then return end
-redis.call('HINCRBY', KEYS[2], 'attempts', -1)
-redis.call('HDEL', KEYS[2], 'job')
-enqueue(KEYS[1], KEYS[2], ARGV[2])
-"""
-# KEYS: stream, delayed. ARGV: now, prefix of states.
-_PROMOTE = f"""{ENQUEUE}
-for _, user in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[1], 'LIMIT', 0, 100)) do
-  redis.call('ZREM', KEYS[2], user)
-  redis.call('HDEL', ARGV[2] .. user, 'job')
-  enqueue(KEYS[1], ARGV[2] .. user, user)
-end
-"""
-# KEYS: stream. ARGV: consumer.
-_LEAVE = """
-if #redis.call('XPENDING', KEYS[1], 'gateways', '-', '+', 1, ARGV[1]) == 0 then
-  redis.call('XGROUP', 'DELCONSUMER', KEYS[1], 'gateways', ARGV[1])
-end
-"""
-# KEYS: stream, dead. ARGV: prefix of states, users. Returns how many were dead.
-_REPLAY = f"""{ENQUEUE}
-local replayed = 0
-for at = 2, #ARGV do
-  if redis.call('ZREM', KEYS[2], ARGV[at]) == 1 then
-    redis.call('HDEL', ARGV[1] .. ARGV[at], 'job', 'attempts', 'code', 'message')
-    enqueue(KEYS[1], ARGV[1] .. ARGV[at], ARGV[at])
-    replayed = replayed + 1
-  end
-end
-return replayed
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +65,9 @@ class RefreshQueue:
     def __init__(self, client: redis.Redis, after: int) -> None:
         self.after = after
         self._redis = client
-        self._begin, self._renew, self._release = map(client.register_script, (_BEGIN, _RENEW, _RELEASE))
-        self._settle, self._fail, self._leave = map(client.register_script, (_SETTLE, _FAIL, _LEAVE))
-        self._promote, self._replay = map(client.register_script, (_PROMOTE, _REPLAY))
+        self._begin, self._renew, self._release = map(client.register_script, (scripts.BEGIN, scripts.RENEW, scripts.RELEASE))
+        self._settle, self._fail, self._leave = map(client.register_script, (scripts.SETTLE, scripts.FAIL, scripts.LEAVE))
+        self._promote, self._replay = map(client.register_script, (scripts.PROMOTE, scripts.REPLAY))
 
     async def state(self, user_id: str) -> tuple[int, bool]:
         """Interactions recorded since the profile was last written, and whether a refresh waits or is under way."""
@@ -160,7 +76,7 @@ class RefreshQueue:
 
     async def settle(self, user_id: str, seen: int) -> None:
         """A profile was written that knows the first `seen` of the new interactions: whatever was queued for the user is done."""
-        await self._settle(keys=[STREAM, state_key(user_id), _DELAYED, _DEAD], args=[user_id, -seen, self.after])
+        await self._settle(keys=[STREAM, state_key(user_id), DELAYED, DEAD], args=[user_id, -seen, self.after])
 
     async def forget(self, user_id: str) -> None:
         """Remove all that the queue knows of a user."""
@@ -175,7 +91,7 @@ class RefreshQueue:
         Waits up to `block` seconds for one. What is taken belongs to `consumer` as long as it is held (`hold`).
         """
         await self._create_group()
-        await self._promote(keys=[STREAM, _DELAYED], args=[_now(), _STATE])
+        await self._promote(keys=[STREAM, DELAYED], args=[_now(), STATE])
         claimed: Any = await self._redis.xautoclaim(STREAM, _GROUP, consumer, int(lease * 1_000), count=1)
         entries = claimed[1]
         if not entries:
@@ -194,12 +110,12 @@ class RefreshQueue:
         """Try again in `delay` seconds."""
         moment = _now() + int(delay * 1_000)
         arguments = [job.entry_id, job.user_id, "delayed", moment, error.code.name, error.message]
-        await self._fail(keys=[STREAM, state_key(job.user_id), _DELAYED], args=arguments)
+        await self._fail(keys=[STREAM, state_key(job.user_id), DELAYED], args=arguments)
 
     async def bury(self, job: Job, error: LangPTuneError) -> None:
         """Give a job up; operators see it and may replay it."""
         arguments = [job.entry_id, job.user_id, "dead", _now(), error.code.name, error.message]
-        await self._fail(keys=[STREAM, state_key(job.user_id), _DEAD], args=arguments)
+        await self._fail(keys=[STREAM, state_key(job.user_id), DEAD], args=arguments)
 
     async def release(self, job: Job) -> None:
         """Hand a job back that was not finished for reasons of the worker's own; the attempt does not count."""
@@ -217,8 +133,8 @@ class RefreshQueue:
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.xlen(STREAM)
             pipe.xpending(STREAM, _GROUP)
-            pipe.zcard(_DELAYED)
-            pipe.zcard(_DEAD)
+            pipe.zcard(DELAYED)
+            pipe.zcard(DEAD)
             pipe.xrange(STREAM, count=1)
             length, pending, delayed, dead, oldest = await pipe.execute()
         lag = max(0, _now() - int(oldest[0][0].split(b"-")[0])) / 1_000 if oldest else 0.0
@@ -229,15 +145,15 @@ class RefreshQueue:
         size = check_range("page_size", size, 1, 1_000, default=100)
         start = 0
         if after := from_token(token):
-            rank: Any = await self._redis.zrank(_DEAD, after)
+            rank: Any = await self._redis.zrank(DEAD, after)
             if rank is None:
                 raise bad_token()
             start = rank + 1
-        total = int(await self._redis.zcard(_DEAD))
-        found: Any = await self._redis.zrange(_DEAD, start, start + size - 1, withscores=True)
+        total = int(await self._redis.zcard(DEAD))
+        found: Any = await self._redis.zrange(DEAD, start, start + size - 1, withscores=True)
         async with self._redis.pipeline(transaction=False) as pipe:
             for user, _ in found:
-                pipe.hmget(_STATE + user.decode(), ["attempts", *_FAILURE])
+                pipe.hmget(STATE + user.decode(), ["attempts", *_FAILURE])
             told = await pipe.execute()
         page = [
             Dead(user.decode(), (code or b"").decode(), (message or b"").decode(), int(attempts or 0), int(moment))
@@ -251,9 +167,9 @@ class RefreshQueue:
         check_range("user_ids", len(user_ids), 0, _REPLAYED)
         users = [check_id(f"user_ids[{at}]", user_id) for at, user_id in enumerate(user_ids)]
         if not users:
-            oldest: Any = await self._redis.zrange(_DEAD, 0, _REPLAYED - 1)
+            oldest: Any = await self._redis.zrange(DEAD, 0, _REPLAYED - 1)
             users = [user.decode() for user in oldest]
-        return int(await self._replay(keys=[STREAM, _DEAD], args=[_STATE, *users])) if users else 0
+        return int(await self._replay(keys=[STREAM, DEAD], args=[STATE, *users])) if users else 0
 
     async def _create_group(self) -> None:
         try:
@@ -261,11 +177,6 @@ class RefreshQueue:
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):  # it is there already
                 raise
-
-
-def state_key(user_id: str) -> str:
-    """What the queue knows of a user. Raises InvalidArgument for a bad user id."""
-    return _STATE + check_id("user_id", user_id)
 
 
 def _entries(streams: Any) -> list[Any]:

@@ -12,7 +12,7 @@ from services.gateway.accounts import Accounts, Record
 from services.gateway.interactions.messages import entry_to_proto
 from services.gateway.profiles.marks import Marks
 from services.gateway.profiles.messages import marks_to_proto, profile_to_proto, suggestion_to_proto
-from services.gateway.profiles.store import Revision, Suggestion
+from services.gateway.profiles.revision import Revision, Suggestion
 
 
 class AccountServicer(account_pb2_grpc.AccountServiceServicer):

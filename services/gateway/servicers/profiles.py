@@ -8,7 +8,7 @@ from typing import Any
 
 from langptune.convert import check_time
 from langptune.v1 import gateway_pb2, gateway_pb2_grpc
-from services.gateway.live import LiveRelease
+from services.gateway.live import LiveRelease, Pins
 from services.gateway.profiles.diffs import diff
 from services.gateway.profiles.evidence import EvidenceFinder
 from services.gateway.profiles.lengths import LengthCheck
@@ -19,7 +19,7 @@ from services.gateway.profiles.messages import (
     profile_to_proto,
     suggestion_to_proto,
 )
-from services.gateway.profiles.store import Pins, Profiles
+from services.gateway.profiles.store import Profiles
 from services.gateway.recommendations.avoid import AvoidPhrases
 from services.gateway.refresh.queue import RefreshQueue
 from services.gateway.writing.writer import ProfileWriter

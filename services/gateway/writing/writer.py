@@ -20,7 +20,8 @@ from services.gateway.interactions.store import key_of
 from services.gateway.live import LiveRelease
 from services.gateway.peers.encoder import Encoder
 from services.gateway.profiles.erasure import Erasures
-from services.gateway.profiles.store import MAX_PROFILE, NO_SUGGESTION, Draft, Origin, Profiles, Revision, Suggestion, normalise
+from services.gateway.profiles.revision import MAX_PROFILE, Draft, Origin, Revision, Suggestion, normalise
+from services.gateway.profiles.store import NO_SUGGESTION, Profiles
 from services.gateway.refresh.queue import RefreshQueue
 from services.gateway.writing.merging import merged
 

@@ -12,7 +12,8 @@ from langptune.domain import Item
 from langptune.errors import FailedPrecondition
 from langptune.operations.backup import check, read_items, restore, take
 from services.gateway.interactions.store import Entry, Interactions
-from services.gateway.profiles.store import Pins, Profiles
+from services.gateway.live import Pins
+from services.gateway.profiles.store import Profiles
 from tests.support.redis import running_redis
 
 ITEMS = [

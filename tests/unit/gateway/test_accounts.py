@@ -12,9 +12,11 @@ from langptune.errors import Aborted, Unavailable
 from services.gateway.accounts import Accounts
 from services.gateway.interactions.histories import Histories
 from services.gateway.interactions.store import Entry, Interactions, RequestName
+from services.gateway.live import Pins
 from services.gateway.profiles.erasure import Erasures
 from services.gateway.profiles.marks import Mark
-from services.gateway.profiles.store import Draft, Origin, Pins, Profiles, Suggestion
+from services.gateway.profiles.revision import Draft, Origin, Suggestion
+from services.gateway.profiles.store import Profiles
 from services.gateway.recommendations.avoid import AvoidPhrases
 from services.gateway.refresh.queue import RefreshQueue
 from tests.support.stores import keys_with

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from services.gateway.refresh.queue import STREAM
+from services.gateway.refresh.scripts import STREAM
 from tests.support.k8s.checks import CHECKS
 from tests.support.k8s.manifests import K8S, KUBECTL, build, combine, of_kind
 from tests.support.k8s.pods import resolved

@@ -16,7 +16,8 @@ from langptune.operations.capacity import INDEX_SIZES, SOURCES, Capacity, Costs,
 from services.decoder.index.layout import LAYOUTS
 from services.decoder.matrix import Matrix
 from services.gateway.interactions.store import Entry, Interactions
-from services.gateway.profiles.store import Pins, Profiles
+from services.gateway.live import Pins
+from services.gateway.profiles.store import Profiles
 from tests.support.system import Run, command_line
 
 PAGE = Path(__file__).parents[3] / "docs" / "operations.md"

@@ -8,8 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from langptune.errors import Aborted, InvalidArgument, NotFound
+from services.gateway.live import Pins
 from services.gateway.profiles.marks import Mark, Marks
-from services.gateway.profiles.store import MAX_PROFILE, Draft, Origin, Pins, Profiles, Suggestion, normalise
+from services.gateway.profiles.revision import MAX_PROFILE, Draft, Origin, Suggestion, normalise
+from services.gateway.profiles.store import Profiles
 
 LIVE = Pins("enc-1", "dec-1", "r1")
 
