@@ -5,22 +5,27 @@ the blocks it leaves alone, so whoever ranks keeps the one it began with.
 
 A rank is that of real arithmetic: an item counts when its similarity, summed in float64, is greater than the target's. Most
 items are settled by a float32 product; those closer to the target than its rounding can reach are summed again in float64.
-Tie rule: equal similarity stands behind the target, so copies of an item all have the rank of the first.
+Tie rule: equal similarity stands behind the target, so copies of an item all have the rank of the first. The product is made and
+counted in runs of items that stay in the processor's cache, so ranks cost little more than the product.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32] | NDArray[np.float16]
 
-_BLOCK = 1 << 24  # numbers of a matrix that are worked on at once: 64 MiB as float32
+_BLOCK = 1 << 24  # numbers of a stored block, if it grows item by item: 64 MiB as float32
+_SLAB = 1 << 21  # numbers of a matrix that are worked on at once: 8 MiB as float32
 _QUERIES = 256  # queries that are worked on at once
+_PAIRS = 64  # items and queries whose similarities are summed in float64 at once
 _UNIT = 2.0**-24  # largest relative rounding error of float32
 
 
@@ -105,7 +110,7 @@ class Matrix:
         """Per query [queries, dimensions] the exact ranks of its targets: `rank = 1 + #{i : sim_i > sim_target}`.
 
         Only items that the query does not exclude count, and only those of the mask `ranked` [items], if it is given. Beside the
-        matrix itself it needs about 150 MiB, whatever the numbers of items and queries.
+        matrix itself it needs about 20 MiB, whatever the numbers of items and queries.
         """
         ranks: list[list[int]] = []
         for start in range(0, len(wanted), _QUERIES):
@@ -116,31 +121,42 @@ class Matrix:
     def _ranks(
         self, queries: NDArray[np.float32], wanted: Sequence[TargetSet], ranked: NDArray[np.bool_] | None
     ) -> list[list[int]]:
-        targets = [self._similarities(sets.targets, query) for sets, query in zip(wanted, queries, strict=True)]
-        hidden = [np.sort(np.array(sets.excluded, dtype=np.int64)) for sets in wanted]
-        ranks = [[1] * len(sets.targets) for sets in wanted]
-        for start, block in self.slabs():
-            end = start + len(block)
-            similarities = queries @ block.T  # [queries, items of the slab]
-            slack = _reach(block, queries)
+        rounds = self._rounds(queries, wanted)
+        hidden = _Hidden.of(wanted)
+        room = np.empty((self._slab_rows, len(queries)), dtype=np.float32)
+        for start, slab in self.slabs():
+            similarities = np.matmul(slab, queries.T, out=room[: len(slab)])  # [items of the slab, queries]
             if ranked is not None:
-                similarities[:, ~ranked[start:end]] = -np.inf
-            for at, (row, query) in enumerate(zip(similarities, queries, strict=True)):
-                low, high = np.searchsorted(hidden[at], [start, end])
-                row[hidden[at][low:high] - start] = -np.inf
-                for place, target in enumerate(targets[at]):
-                    ranks[at][place] += _above(row, target, slack[at], block, query)
-        return ranks
+                similarities[~ranked[start : start + len(slab)]] = -np.inf
+            hidden.hide(similarities, start)
+            for each in rounds:
+                each.count(similarities, slab, queries)
+        found = [iter(each.ranks.tolist()) for each in rounds]
+        return [[next(found[place]) for place in range(len(sets.targets))] for sets in wanted]
 
-    def _similarities(self, positions: Sequence[int], query: NDArray[np.float32]) -> NDArray[np.float64]:
-        return _exact(self.rows(positions), query)
+    def _rounds(self, queries: NDArray[np.float32], wanted: Sequence[TargetSet]) -> list[_Round]:
+        slack = _reach(queries, self._longest)
+        rounds = []
+        for place in range(max(len(sets.targets) for sets in wanted)):
+            asking = np.array([at for at, sets in enumerate(wanted) if len(sets.targets) > place])
+            rows = self.rows([wanted[at].targets[place] for at in asking])
+            rounds.append(_Round(asking, _exact(rows, queries[asking]), slack[asking]))
+        return rounds
+
+    @cached_property
+    def _longest(self) -> float:
+        """Length of the longest vector."""
+        return float(np.sqrt(max((np.einsum("ij,ij->i", slab, slab).max() for _, slab in self.slabs()), default=0.0)))
+
+    @property
+    def _slab_rows(self) -> int:
+        return max(1, _SLAB // max(1, self.dimensions))
 
     def slabs(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """The matrix in order, as float32, in runs of at most `_BLOCK` numbers; each with the position of its first row."""
+        """The matrix in order, as float32, in runs of at most `_SLAB` numbers; each with the position of its first row."""
         for block, first in zip(self._blocks, self._starts, strict=False):
-            step = max(1, _BLOCK // max(1, block.shape[1]))
-            for start in range(0, len(block), step):
-                yield first + start, block[start : start + step].astype(np.float32, copy=False)
+            for start in range(0, len(block), self._slab_rows):
+                yield first + start, block[start : start + self._slab_rows].astype(np.float32, copy=False)
 
     def _replaced(self, number: int, known: dict[int, int], vectors: Vectors) -> Vectors:
         start, end = self._starts[number], self._starts[number + 1]
@@ -150,6 +166,49 @@ class Matrix:
         changed = self._blocks[number].copy()
         changed[[place - start for place in inside]] = vectors[[known[place] for place in inside]]
         return changed
+
+
+@dataclass(frozen=True, slots=True)
+class _Hidden:
+    """What queries leave out of their rankings."""
+
+    positions: NDArray[np.int64]  # of items, in order
+    queries: NDArray[np.int64]  # which of the queries leaves out the item at the same place of `positions`
+
+    @classmethod
+    def of(cls, wanted: Sequence[TargetSet]) -> Self:
+        positions = np.concatenate([np.asarray(sets.excluded, dtype=np.int64) for sets in wanted])
+        queries = np.repeat(np.arange(len(wanted)), [len(sets.excluded) for sets in wanted])
+        order = np.argsort(positions)
+        return cls(positions[order], queries[order])
+
+    def hide(self, similarities: NDArray[np.float32], start: int) -> None:
+        """Put them behind all others in `similarities` [items from `start` on, queries]."""
+        low, high = np.searchsorted(self.positions, [start, start + len(similarities)])
+        similarities[self.positions[low:high] - start, self.queries[low:high]] = -np.inf
+
+
+class _Round:
+    """One target of each query that has so many: the items above it are counted slab by slab."""
+
+    def __init__(self, asking: NDArray[np.int64], targets: NDArray[np.float64], slack: NDArray[np.float64]) -> None:
+        """`asking`: the queries; the similarities of their targets; how far a float32 product can be off."""
+        self.ranks = np.ones(len(asking), dtype=np.int64)
+        self._asking = asking
+        self._targets = targets
+        self._low = (targets - slack).astype(np.float32)
+        self._high = (targets + slack).astype(np.float32)
+
+    def count(self, similarities: NDArray[np.float32], slab: NDArray[np.float32], queries: NDArray[np.float32]) -> None:
+        """Add the items of `slab` whose exact similarity is above the target's; `similarities` [items, queries] has float32's."""
+        seen = similarities if len(self._asking) == len(queries) else similarities[:, self._asking]
+        surely, perhaps = seen > self._high, seen > self._low
+        self.ranks += np.count_nonzero(surely, axis=0)
+        items, at = np.divmod(np.flatnonzero(surely != perhaps), len(self._asking))
+        for start in range(0, len(items), _PAIRS):
+            some = at[start : start + _PAIRS]
+            exact = _exact(slab[items[start : start + _PAIRS]], queries[self._asking[some]])
+            np.add.at(self.ranks, some, exact > self._targets[some])
 
 
 def joined(blocks: list[Vectors]) -> list[Vectors]:
@@ -162,30 +221,19 @@ def joined(blocks: list[Vectors]) -> list[Vectors]:
     return blocks
 
 
-def _exact(rows: NDArray[np.float32], query: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Similarities [rows] of `rows` [rows, dimensions] and `query`; the same numbers for the same row, wherever it stands."""
-    similarities: NDArray[np.float64] = (rows.astype(np.float64) * query.astype(np.float64)).sum(axis=1)
+def _exact(rows: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Similarities [rows] of two arrays, row by row [rows, dimensions]; the same number for the same two, wherever they stand."""
+    similarities: NDArray[np.float64] = np.multiply(rows, others, dtype=np.float64).sum(axis=1)
     return similarities
 
 
-def _reach(block: NDArray[np.float32], queries: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Per query, more than a float32 product with a row of `block` can be off: |fl(x.y) - x.y| <= n u |x||y| / (1 - n u).
+def _reach(queries: NDArray[np.float32], longest: float) -> NDArray[np.float64]:
+    """Per query, more than a float32 product with a row of length up to `longest` can be off.
 
-    Higham, Accuracy and Stability of Numerical Algorithms, equation 3.5, whatever the order of the sum; six further terms stand
-    for the rounding of the bound itself, and of the threshold.
+    |fl(x.y) - x.y| <= n u |x||y| / (1 - n u): Higham, Accuracy and Stability of Numerical Algorithms, equation 3.5, whatever the
+    order of the sum; six further terms stand for the rounding of the bound itself, and of the threshold.
     """
-    terms = (block.shape[1] + 6) * _UNIT
-    longest = float(np.sqrt(np.einsum("ij,ij->i", block, block).max(initial=0.0)))
+    terms = (queries.shape[1] + 6) * _UNIT
     lengths = np.linalg.norm(queries.astype(np.float64), axis=1)
     reach: NDArray[np.float64] = terms / (1 - terms) * longest * 1.001 * lengths
     return reach
-
-
-def _above(row: NDArray[np.float32], target: float, slack: float, block: NDArray[np.float32], query: NDArray[np.float32]) -> int:
-    """Number of items of `block` whose exact similarity is above `target`; `row` has the float32 similarities."""
-    surely = int(np.count_nonzero(row > np.float32(target + slack)))
-    perhaps = row > np.float32(target - slack)
-    if int(np.count_nonzero(perhaps)) == surely:
-        return surely
-    near = np.flatnonzero(perhaps & (row <= np.float32(target + slack)))
-    return surely + int(np.count_nonzero(_exact(block[near], query) > target))

@@ -104,7 +104,7 @@ def test_ranks_are_those_of_float64_also_among_near_ties(
 
 
 def test_more_queries_and_items_than_are_worked_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(matrix_module, "_BLOCK", 24 * 70)
+    monkeypatch.setattr(matrix_module, "_SLAB", 24 * 70)
     monkeypatch.setattr(matrix_module, "_QUERIES", 16)
     rng = np.random.default_rng(7)
     vectors = rng.standard_normal((400, 24)).astype(np.float32)
