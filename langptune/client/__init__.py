@@ -6,7 +6,24 @@ async with LangPTune("localhost:50051") as lp:
         ...
 """
 
-from langptune.client.releases import (
+from langptune.client.sdk import LangPTune
+from langptune.client.values.accounts import DeletedUserData
+from langptune.client.values.events import CandidateMade, GuardFired, StateChanged, StepDone, TrainingEvent, ValidationDone
+from langptune.client.values.evidence import EvidenceBasis, ProfileEvidence, SentenceEvidence, Support
+from langptune.client.values.filters import AnyOf, Between, Condition, Flag, ItemFilter
+from langptune.client.values.imports import ImportedInteractions, ImportedItems, Rejection
+from langptune.client.values.interactions import NewInteraction, Recorded
+from langptune.client.values.metrics import RankingMetrics
+from langptune.client.values.profiles import (
+    DiffKind,
+    DiffPart,
+    Profile,
+    ProfileOrigin,
+    ProfilePage,
+    ProfileSuggestion,
+    SentenceMark,
+)
+from langptune.client.values.publishing import (
     Gate,
     GateVerdict,
     Pruned,
@@ -14,57 +31,14 @@ from langptune.client.releases import (
     Published,
     PublishStep,
     ReadabilityMetrics,
-    ReleaseMove,
     ReplicaCheck,
     Verified,
 )
-from langptune.client.sdk import LangPTune
-from langptune.client.values import (
-    AnyOf,
-    Between,
-    CandidateMade,
-    Condition,
-    DeadRefresh,
-    DeletedUserData,
-    DiffKind,
-    DiffPart,
-    EvidenceBasis,
-    Flag,
-    GuardFired,
-    ImportedInteractions,
-    ImportedItems,
-    ItemFilter,
-    JobState,
-    NewInteraction,
-    Preview,
-    PreviewedItem,
-    Profile,
-    ProfileEvidence,
-    ProfileOrigin,
-    ProfilePage,
-    ProfileSource,
-    ProfileSuggestion,
-    RankedItem,
-    RankingBasis,
-    RankingMetrics,
-    Reason,
-    Recommendation,
-    Recorded,
-    RefreshQueueDepth,
-    Rejection,
-    Release,
-    SentenceEvidence,
-    SentenceMark,
-    StateChanged,
-    StepDone,
-    Support,
-    TrainingEvent,
-    TrainingJob,
-    TrainingPlan,
-    TrainingSpec,
-    ValidationDone,
-    Versions,
-)
+from langptune.client.values.recommendations import Preview, PreviewedItem, RankedItem, RankingBasis, Reason, Recommendation
+from langptune.client.values.refresh_queue import DeadRefresh, RefreshQueueDepth
+from langptune.client.values.releases import Release, ReleaseMove
+from langptune.client.values.training import JobState, ProfileSource, TrainingJob, TrainingPlan, TrainingSpec
+from langptune.client.values.versions import Versions
 from langptune.domain import Interaction, Item
 from langptune.rpc.tls import Tls
 

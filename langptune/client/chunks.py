@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from typing import TypeVar
 
-from langptune.client.convert import new_interaction
-from langptune.client.values import NewInteraction
+from langptune.client.values.interactions import NewInteraction, new_interaction_to_proto
 from langptune.convert import item_to_proto
 from langptune.domain import Interaction, Item
 from langptune.v1 import gateway_pb2
@@ -53,7 +52,7 @@ async def interaction_requests(
             _report(progress, sent)
             request, size = gateway_pb2.ImportInteractionsRequest(), 0
         request.user_id = user_id
-        request.interactions.append(new_interaction(interaction))
+        request.interactions.append(new_interaction_to_proto(interaction))
         size += request.interactions[-1].ByteSize()
     if request.interactions:
         sent += len(request.interactions)

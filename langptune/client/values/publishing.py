@@ -1,11 +1,11 @@
-"""Publishes, the gate and what is deployed, as Python values; the words are those of trainer.proto."""
+"""Publishes, the gate before them and what is deployed after; the words are those of trainer.proto."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-from langptune.client.values import RankingMetrics, Release
+from langptune.client.values.releases import Release
 from langptune.v1 import trainer_pb2
 
 
@@ -55,19 +55,6 @@ class Published:
     release: Release
     previous_release_id: str
     publish: Publish
-
-
-@dataclass(frozen=True, slots=True)
-class ReleaseMove:
-    """The live pointer moved."""
-
-    release_id: str
-    previous_release_id: str
-    time_ms: int
-    actor: str
-    reason: str
-    override_reason: str
-    validation: RankingMetrics | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +115,7 @@ class Pruned:
     decoder_versions: tuple[str, ...]
 
 
-def publish(message: trainer_pb2.Publish) -> Publish:
+def publish_from_proto(message: trainer_pb2.Publish) -> Publish:
     return Publish(
         publish_id=message.publish_id,
         release_id=message.release_id,
@@ -144,7 +131,7 @@ def publish(message: trainer_pb2.Publish) -> Publish:
     )
 
 
-def gate(message: trainer_pb2.Gate) -> Gate:
+def gate_from_proto(message: trainer_pb2.Gate) -> Gate:
     was, now = message.live_readability, message.candidate_readability
     return Gate(
         verdict=_verdict(message.verdict),
@@ -159,7 +146,7 @@ def gate(message: trainer_pb2.Gate) -> Gate:
     )
 
 
-def replica_check(message: trainer_pb2.ReplicaCheck) -> ReplicaCheck:
+def replica_check_from_proto(message: trainer_pb2.ReplicaCheck) -> ReplicaCheck:
     return ReplicaCheck(
         kind=message.kind,
         address=message.address,
@@ -173,7 +160,7 @@ def replica_check(message: trainer_pb2.ReplicaCheck) -> ReplicaCheck:
     )
 
 
-def pruned(message: trainer_pb2.PruneReleasesResponse) -> Pruned:
+def pruned_from_proto(message: trainer_pb2.PruneReleasesResponse) -> Pruned:
     return Pruned(tuple(message.release_ids), tuple(message.encoder_versions), tuple(message.decoder_versions))
 
 

@@ -1,0 +1,1 @@
+"""The RPCs, service by service: one method each, in Python values."""
