@@ -1,5 +1,7 @@
 """The gateway: the public face of LangPTune. Recommendations, profiles and their edits, interactions and the catalogue.
 
-A transport-free core (profiles, interactions, recommendations, refresh) under thin servicers; state in Redis, models behind the
-encoder's and the decoder's RPCs. Training and releases are passed on to the trainer. No model is loaded here.
+A call comes in by gRPC or through `web`, passes `identity`, and is translated by `servicers`, which pass the trainer's on.
+Beneath them is a core without transport, put together in `core`: `recommendations`, and the `writing` of profiles when the
+`refresh` queue asks for it, on `profiles` and `interactions`. State is in Redis; encoder and decoder are `peers`. No model is
+loaded here.
 """

@@ -1,6 +1,7 @@
-"""The parts without a store of their own: the check of Redis's durability, the settings shown."""
+"""The parts without a store of their own: the check of Redis's durability, the settings shown, a start that is broken off."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import redis.asyncio as redis
 
 from services.gateway.durability import warn_if_weak
-from tests.support.processes import ROOT
+from tests.support.processes import ROOT, start_service
 
 
 async def test_a_redis_that_may_lose_an_acknowledged_write_is_named(client: redis.Redis) -> None:
@@ -44,3 +45,19 @@ def test_a_bad_setting_stops_the_start_with_a_sentence() -> None:
     assert stopped.returncode == 2
     assert "LANGPTUNE_HISTORY_SENT" in stopped.stderr
     assert "Traceback" not in stopped.stderr
+
+
+def test_a_gateway_that_is_stopped_before_it_has_come_up_ends_without_a_defect(tmp_path: Path) -> None:
+    """It asks for its keys first; here nobody ever answers."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        source = f"http://127.0.0.1:{silent.getsockname()[1]}/keys"
+        settings = {"LANGPTUNE_GATEWAY_AUTH": "jwt", "LANGPTUNE_GATEWAY_JWKS": source}
+        starting = start_service("gateway", tmp_path, settings, wait=0)
+        try:
+            connection, _ = silent.accept()
+            with connection:
+                assert starting.terminate() == 0, starting.log()
+        finally:
+            starting.kill()
+    assert "Traceback" not in starting.log()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from langptune.errors import Aborted, InvalidArgument, NotFound
 from services.gateway.live import Pins
 from services.gateway.profiles.marks import Mark, Marks
-from services.gateway.profiles.revision import MAX_PROFILE, Draft, Origin, Suggestion, normalise
+from services.gateway.profiles.revision import Draft, Origin, Suggestion
 from services.gateway.profiles.store import Profiles
 
 LIVE = Pins("enc-1", "dec-1", "r1")
@@ -110,20 +110,6 @@ async def test_what_is_not_there_is_named(profiles: Profiles) -> None:
     for revision in (0, -1, 2**63 - 1):
         with pytest.raises(InvalidArgument, match="revision"):
             await profiles.restore("u1", revision, "")
-
-
-def test_text_is_normalised() -> None:
-    assert normalise(" \u00a0\tCafe\u0301\r\nand\rbar\u2028end \n") == "Café\nand\nbar\nend"
-
-
-@pytest.mark.parametrize("text", ["", " \n\t ", "a\x00b", "bell \x07", "\x1f", "a" * (MAX_PROFILE + 1), "x" * (1 << 20)])
-def test_what_is_no_profile_is_refused(text: str) -> None:
-    with pytest.raises(InvalidArgument, match=r"^text: "):
-        normalise(text)
-
-
-def test_the_limit_itself_is_allowed() -> None:
-    assert len(normalise("a" * MAX_PROFILE + "\n")) == MAX_PROFILE
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
