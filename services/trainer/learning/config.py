@@ -47,7 +47,7 @@ class RlsoConfig(_Frozen):
     last_k: int = Field(default=4, ge=1, description="for last_k: top layers that learn, with the final norm and lm_head")
     lora_rank: int = Field(default=1024, ge=1, description="for lora")
     lora_alpha: int = Field(default=2048, ge=1, description="for lora")
-    micro_tokens: int = Field(default=8192, ge=1, description="padded tokens of one gradient pass; never splits a history")
+    micro_tokens: int = Field(default=8192, ge=1, description="tokens of one gradient pass; never splits a history")
 
 
 class ContrastiveConfig(_Frozen):

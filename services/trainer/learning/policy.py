@@ -1,8 +1,9 @@
 """The profile encoder as the trainer sees it: log-probs of rollouts with gradients, and a folder to publish.
 
-The prompt runs once for its G rollouts, with its keys and values kept in the graph; lm_head sees response positions only, in
-chunks (`logprobs`); frozen layers run once per batch (`trunk`). The plain dense computation that this must equal lives in the
-tests. Dropout is off, so the policy that learns is the policy that samples. Left out: activation checkpointing.
+The prompt runs once for its G rollouts, in one row with them (`packing`, `attention`); its last layer computes only what the
+responses need (`trunk`); lm_head sees response positions only, in chunks (`logprobs`); frozen layers run once per batch. The
+plain dense computation that this must equal lives in the tests. Dropout is off, so the policy that learns is the policy that
+samples. Left out: activation checkpointing.
 """
 
 from __future__ import annotations
@@ -14,17 +15,18 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from langptune.errors import FailedPrecondition
 from langptune.weights.golden import GOLDEN_PROMPT, GOLDEN_RESPONSE
+from services.trainer.learning.attention import prepare, response_mask
 from services.trainer.learning.config import RlsoConfig
 from services.trainer.learning.logprobs import label_logprobs
 from services.trainer.learning.packing import PackedGroups, pack
 from services.trainer.learning.parallel import Weights
 from services.trainer.learning.ports import Rollout, RolloutGroup
 from services.trainer.learning.trainable import choose_trainable, merged
-from services.trainer.learning.trunk import frozen_layers, lower_part, upper_part
+from services.trainer.learning.trunk import frozen_layers, lower_part, narrowed, upper_part
 
 LOGITS_PER_CHUNK = 2**26  # elements of one chunk of logits, 256 MiB in float32
 
@@ -35,7 +37,7 @@ class Batch:
 
     packed: PackedGroups
     chunks: int  # of lm_head; processes that pass together need equally many
-    trunk: tuple[Tensor, Tensor] | None = None  # states of the prompts [B, P, hidden] and of the response sides [B, Q, hidden]
+    trunk: Tensor | None = None  # states [1, T, hidden]
 
 
 class Policy:
@@ -43,6 +45,7 @@ class Policy:
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: RlsoConfig) -> None:
         _check_supported(model)
+        prepare(model)
         self.tokenizer = tokenizer
         self.causal_lm = model
         self.wrapped = choose_trainable(model, config)  # the same, or its adapters around it
@@ -74,23 +77,21 @@ class Policy:
         """ln pi(p) in nats of every rollout, summed over its tokens, EOS included; with the graph if gradients are on."""
         batch = groups if isinstance(groups, Batch) else self.batch(groups)
         packed = batch.packed
-        hidden = self._response_states(batch)  # [B, Q, hidden]
-        wanted = hidden.flatten(0, 1).index_select(0, packed.predictors)  # [N, hidden]
+        wanted = self._states(batch)[0].index_select(0, packed.predictors)  # [N, hidden]
         token_logprobs = label_logprobs(self.causal_lm.get_submodule("lm_head"), wanted, packed.labels, batch.chunks)  # [N]
         sums = token_logprobs.new_zeros(packed.shape[0] * packed.shape[1])
         return sums.index_add(0, packed.samples, token_logprobs).view(packed.shape)
 
-    def _response_states(self, batch: Batch) -> Tensor:
+    def _states(self, batch: Batch) -> Tensor:
+        """The last hidden states where they predict, [1, T, hidden]."""
         decoder, packed = self._decoder, batch.packed
         if not self._frozen:
-            return _run(packed, (decoder, packed.prompt_ids), (decoder, packed.response_ids))[1]
+            return _run(narrowed(decoder, packed.kept), packed, input_ids=packed.ids)
         if batch.trunk is None:
-            lower = lower_part(decoder, self._frozen)
             with torch.no_grad():
-                batch.trunk = _run(packed, (lower, packed.prompt_ids), (lower, packed.response_ids))
-        prompt, response = batch.trunk
-        views = [(upper_part(decoder, self._frozen, states), states) for states in (prompt, response)]
-        return _run(packed, views[0], views[1])[1]
+                batch.trunk = _run(lower_part(decoder, self._frozen), packed, input_ids=packed.ids)
+        upper = upper_part(decoder, self._frozen, batch.trunk)
+        return _run(narrowed(upper, packed.kept), packed, inputs_embeds=batch.trunk)
 
     def golden_text(self) -> RolloutGroup:
         """The fixed text by which an engine that serves these weights is checked, in this model's tokens.
@@ -119,32 +120,16 @@ class Policy:
         self.tokenizer.save_pretrained(folder)
 
 
-Pass = tuple[PreTrainedModel, Tensor]  # what runs, and its input: token ids [B, W], or the states of a trunk [B, W, hidden]
-
-
-def _run(packed: PackedGroups, prompt: Pass, response: Pass) -> tuple[Tensor, Tensor]:
-    """The prompts, then the response sides against their keys and values; last hidden states [B, P, ...] and [B, Q, ...]."""
-    cache = DynamicCache()
-    decoder, inputs = prompt
-    # right padding is seen by no one: it comes after the prompt, and the mask leaves it out
-    prompt_states = decoder(**_named(inputs), past_key_values=cache, use_cache=True).last_hidden_state
-    decoder, inputs = response
-    output = decoder(
-        **_named(inputs),
-        position_ids=packed.response_positions,
-        attention_mask=packed.mask,
-        past_key_values=cache,
-        use_cache=True,
-    )
-    return prompt_states, output.last_hidden_state
-
-
-def _named(inputs: Tensor) -> dict[str, Tensor]:
-    return {"inputs_embeds" if inputs.is_floating_point() else "input_ids": inputs}
+def _run(decoder: PreTrainedModel, packed: PackedGroups, **inputs: Tensor) -> Tensor:
+    """The last hidden states of the row [1, T, hidden], from `input_ids` or `inputs_embeds`."""
+    mask = response_mask(packed.spans, packed.ids.device)
+    output = decoder(**inputs, position_ids=packed.positions, attention_mask=mask, use_cache=False, spans=packed.spans)
+    states: Tensor = output.last_hidden_state
+    return states
 
 
 def _check_supported(model: PreTrainedModel) -> None:
-    """The shared prompt pass gives its own mask and reads plain logits; models that need another mask or more are refused."""
+    """The shared row has its own attention and reads plain logits; models that need another mask or more are refused."""
     settings = model.config.get_text_config().to_dict()
     if any(kind != "full_attention" for kind in settings.get("layer_types") or []):
         raise FailedPrecondition("an encoder with sliding-window layers cannot be trained yet", reason="UNSUPPORTED_MODEL")

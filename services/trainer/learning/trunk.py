@@ -1,17 +1,19 @@
-"""The frozen layers below those that learn: run once per batch, their output kept, and the layers above started from it.
+"""Views of one decoder, which share its modules, for passes that compute less than the whole. No parameter is copied.
 
 With the last k layers trained (Llama-3-8B: 4 of 32) everything below computes the same in every epoch and for the reference
-policy. Here are two views of one decoder that share its modules: the lower part, and the upper part fed with what the lower
-gave. No parameter is copied. Left out: adapters, whose every layer learns.
+policy: the lower part runs once per batch, and the upper part is fed with what it gave (not with adapters, whose every layer
+learns). And nothing looks at the top layer's output for a prompt but at its last token: `narrowed` leaves it out.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def frozen_layers(decoder: PreTrainedModel) -> int:
@@ -38,10 +40,24 @@ def upper_part(decoder: PreTrainedModel, depth: int, states: Tensor) -> PreTrain
     return _view(decoder, layers=nn.ModuleList([_Given(states), *layers[depth:]]))
 
 
-def _view(decoder: PreTrainedModel, **modules: nn.Module) -> PreTrainedModel:
+def narrowed(decoder: PreTrainedModel, kept: Tensor) -> PreTrainedModel:
+    """The decoder whose last layer gives keys and values of all places, but the rest only at `kept` [K], places in the row.
+
+    Its last hidden state means nothing elsewhere. All that is asked of the layer is the names that this family gives its parts.
+    """
+    *layers, last = decoder.get_submodule("layers").children()
+    if isinstance(last, _Given):
+        return decoder
+    attention = last.get_submodule("self_attn")
+    asking = {name: _Kept(attention.get_submodule(name), kept) for name in ("q_proj", "o_proj")}
+    top = _view(last, self_attn=_view(attention, **asking), mlp=_Kept(last.get_submodule("mlp"), kept))
+    return _view(decoder, layers=nn.ModuleList([*layers, _Top(top)]))
+
+
+def _view(module: Module, **children: nn.Module) -> Module:
     """The same module with some of its children exchanged."""
-    view = copy.copy(decoder)
-    view._modules = {**decoder._modules, **modules}  # nn.Module has no public way to share children
+    view = copy.copy(module)
+    view._modules = {**module._modules, **children}  # nn.Module has no public way to share children
     return view
 
 
@@ -54,3 +70,28 @@ class _Given(nn.Module):
 
     def forward(self, *_args: Any, **_kwargs: Any) -> Tensor:
         return self._states
+
+
+class _Kept(nn.Module):
+    """A module at some places only; elsewhere zeros."""
+
+    def __init__(self, module: nn.Module, kept: Tensor) -> None:
+        super().__init__()
+        self._module = module
+        self._places = kept
+
+    def forward(self, states: Tensor) -> Tensor:  # [1, T, in] -> [1, T, out]
+        found: Tensor = self._module(states[:, self._places])
+        return found.new_zeros(1, states.shape[1], found.shape[2]).index_copy(1, self._places, found)
+
+
+class _Top(nn.Module):
+    """Tells a layer's attention (`attention`) that of a prompt only the last place asks."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self._layer = layer
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        # not by calling it: DeepSpeed's hooks on the layer, which has no parameters of its own, know no second module
+        return self._layer.forward(*args, **kwargs, predictors_only=True)

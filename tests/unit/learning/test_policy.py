@@ -14,7 +14,7 @@ from langptune.weights.golden import GOLDEN_PROMPT, GOLDEN_RESPONSE
 from services.trainer.learning import policy as policy_module
 from services.trainer.learning.adapters import OneProductLinear
 from services.trainer.learning.config import RlsoConfig
-from services.trainer.learning.packing import micro_batches
+from services.trainer.learning.packing import micro_batches, pack
 from services.trainer.learning.policy import Policy
 from services.trainer.learning.policy_learner import PolicyLearner
 from services.trainer.learning.rlso import rlso_loss
@@ -25,7 +25,7 @@ GROUPS = [
     group(20, [9, 4, 7], seed=1),
     group(3, [1, 12, 2], seed=2, truncated=[1]),  # a response that is only EOS; one that was cut
     group(11, [5, 1, 1], seed=3, truncated=[2]),  # a response of one token that is no EOS
-    group(1, [2, 3, 6], seed=4),  # nothing of the prompt is left for the cache
+    group(1, [2, 3, 6], seed=4),  # a prompt that is only the token before the responses
 ]
 
 
@@ -106,14 +106,35 @@ def test_chunked_logits_change_nothing(tokenizer: PreTrainedTokenizerFast, monke
 
 def test_micro_batches_hold_every_group_once_within_the_budget() -> None:
     groups = [group(5 + at % 7, [1 + at % 4, 3], seed=at) for at in range(20)]
-    parts = micro_batches(groups, token_budget=60)
+    tokens = [pack([each]).ids.shape[1] for each in groups]
+    parts = micro_batches(groups, token_budget=40)
     assert sorted(at for part in parts for at in part) == list(range(20))
-    for part in parts:
-        widest = max(len(groups[at].prompt_token_ids) for at in part) + max(
-            sum(len(rollout.token_ids) for rollout in groups[at].rollouts) for at in part
-        )
-        assert len(part) * widest <= 60
-    assert micro_batches(groups, token_budget=1) == [[at] for part in parts for at in part]
+    assert all(sum(tokens[at] for at in part) <= 40 for part in parts)
+    assert len(parts) == -(-sum(tokens) // 40)  # no more than there must be
+    assert sorted(micro_batches(groups, token_budget=1)) == [[at] for at in range(20)]
+
+
+def test_a_row_holds_every_token_that_is_passed_through_the_model_once() -> None:
+    """Prompts of 3 and 2 tokens; responses of 2 and 1, of 1 and 3 tokens, whose last tokens are not passed through it.
+
+    Row: p p p r | p p r r, so places 0-3 and 4-7. The first response of the first group is predicted at 2 and 3, the second at 2;
+    of the second group the first at 5, the second at 5, 6 and 7.
+    """
+    groups = [group(3, [2, 1], seed=1), group(2, [1, 3], seed=2)]
+    packed = pack(groups)
+    first, second = groups
+    passed = [
+        *first.prompt_token_ids,
+        first.rollouts[0].token_ids[0],
+        *second.prompt_token_ids,
+        *second.rollouts[1].token_ids[:2],
+    ]
+    assert packed.ids.tolist() == [passed]
+    assert packed.positions.tolist() == [[0, 1, 2, 3, 0, 1, 2, 3]]
+    assert packed.predictors.tolist() == [2, 3, 2, 5, 5, 6, 7]
+    assert packed.kept.tolist() == [2, 3, 5, 6, 7]
+    assert packed.samples.tolist() == [0, 0, 1, 2, 3, 3, 3]
+    assert packed.spans == [[3, 1, 0], [2, 0, 2]]
 
 
 @pytest.mark.parametrize("trainable", ["full", "last_k", "lora"])
