@@ -6,6 +6,7 @@ on port 6334), the same tests run against it, in collections with a prefix of th
 
 from __future__ import annotations
 
+import asyncio
 import os
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -128,6 +129,27 @@ async def test_equal_scores_stand_in_the_order_of_their_ids_also_at_the_cut(coll
     assert await ids(collection, 1) == ["best"]
     assert await ids(collection, 4) == ["best", "t00", "t01", "t02"]
     assert await ids(collection, 60) == ["best", *(f"t{at:02d}" for at in range(50))]
+
+
+async def test_searches_at_once_find_what_each_finds_alone(collection: Collection) -> None:
+    """Also with filters, exclusions, pages and vectors of their own; scores to the last bit."""
+    rng = np.random.default_rng(6)
+    items = [Item(f"i{at:03d}", "t", categories=(f"c{at % 3}",)) for at in range(200)]
+    vectors = rng.standard_normal((200, 2)).astype(np.float32)
+    await collection.put([Entry(item, "r", row) for item, row in zip(items, vectors, strict=True)])
+    searches = [Search(query, 4) for query in rng.standard_normal((70, 2)).astype(np.float32)]
+    searches += [
+        Search(vectors[0], 5, 3),
+        Search(vectors[1], 5, where=ItemFilter(all=(AnyOf("categories", ("c1",)),))),
+        Search(vectors[2], 5, exclude=frozenset(["i002", "i005"])),
+        Search(vectors[3], 2, with_vectors=True),
+    ]
+    alone = [await collection.search(search) for search in searches]
+    together = await asyncio.gather(*map(collection.search, searches))
+    assert [[(hit.item, hit.score) for hit in hits] for hits in together] == [
+        [(hit.item, hit.score) for hit in hits] for hits in alone
+    ]
+    assert all(np.array_equal(a.vector, b.vector) for a, b in zip(together[-1], alone[-1], strict=True))
 
 
 async def test_pages_of_a_search_make_up_the_whole_also_between_equal_scores(collection: Collection) -> None:
