@@ -28,9 +28,14 @@ def prepare(model: PreTrainedModel) -> None:
     model.set_attn_implementation(_SHARED)
 
 
-def response_mask(spans: Spans, device: torch.device) -> Tensor:
-    """Of the longest response after the longest prompt: [1, 1, Q, P + Q] bool, True: may be seen. Others are parts of it."""
+def response_mask(spans: Spans, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Of the longest response after the longest prompt, [1, 1, Q, P + Q]; the others' masks are parts of it.
+
+    True: may be seen; on CPU 0 and -inf, of `dtype`, which every call would else make of it.
+    """
     prompt, response = max(lengths[0] for lengths in spans), max(max(lengths[1:]) for lengths in spans)
+    if device.type == "cpu":
+        return torch.full((1, 1, response, prompt + response), -torch.inf, dtype=dtype).triu(prompt + 1)
     return torch.ones(1, 1, response, prompt + response, dtype=torch.bool, device=device).tril(prompt)
 
 

@@ -33,16 +33,14 @@ class _LabelLogprobs(Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
-        values = logits.float()
-        total = values.logsumexp(dim=1)
-        ctx.save_for_backward(logits, labels, total)
-        return values.gather(1, labels[:, None]).squeeze(1) - total
+        ctx.save_for_backward(logits, labels)
+        return logits.log_softmax(dim=1, dtype=torch.float32).gather(1, labels[:, None]).squeeze(1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
-        logits, labels, total = ctx.saved_tensors
-        gradient = logits.float()  # in float32 the very buffer: the head made it for us, and needs it no more
-        gradient.sub_(total[:, None]).exp_().mul_(-upstream[:, None])
+        logits, labels = ctx.saved_tensors
+        values = logits.float()  # in float32 the very buffer: the head made it for us, and needs it no more
+        gradient = torch.softmax(values, dim=1, out=values).mul_(-upstream[:, None])
         gradient[torch.arange(len(labels), device=labels.device), labels] += upstream
         return gradient.to(logits.dtype), None

@@ -122,7 +122,7 @@ class Policy:
 
 def _run(decoder: PreTrainedModel, packed: PackedGroups, **inputs: Tensor) -> Tensor:
     """The last hidden states of the row [1, T, hidden], from `input_ids` or `inputs_embeds`."""
-    mask = response_mask(packed.spans, packed.ids.device)
+    mask = response_mask(packed.spans, decoder.device, decoder.dtype)
     output = decoder(**inputs, position_ids=packed.positions, attention_mask=mask, use_cache=False, spans=packed.spans)
     states: Tensor = output.last_hidden_state
     return states
