@@ -29,6 +29,8 @@ from langptune.settings import ServiceSettings
 
 log = structlog.get_logger(__name__)
 
+_INSIST = 1.0  # seconds between two cancellations of a start
+
 
 class Service(Protocol):
     """What a service brings: its name, the proto services it serves, and how it comes up and goes down."""
@@ -125,12 +127,19 @@ async def _serve(
         await status.enter_graceful_shutdown()
         await server.stop(settings.shutdown_grace)
     else:
-        starting.cancel()
-        await asyncio.gather(starting, return_exceptions=True)
+        await _broken_off(starting)
     await service.stop()
     if health_only is not None:
         await health_only.stop(None)
     log.info("stopped")
+
+
+async def _broken_off(starting: asyncio.Task[None]) -> None:
+    """Return once a start has ended that is not wanted any more; a client that is connecting may swallow one cancellation."""
+    while not starting.done():
+        starting.cancel()
+        await asyncio.wait((starting,), timeout=_INSIST)
+    await asyncio.gather(starting, return_exceptions=True)
 
 
 def _listen(server: grpc.aio.Server, address: str, tls: Tls | None) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import grpc
@@ -50,61 +51,73 @@ class TrainerProcess:
     def __init__(self, settings: TrainerSettings) -> None:
         self.stopping = asyncio.Event()
         self._settings = settings
+        self._opened = AsyncExitStack()  # what is to be closed, the last first
         self._looking: Looking[Seen] | None = None
 
     async def start(self, server: grpc.aio.Server) -> None:
         """Raises FailedPrecondition when a base model is missing."""
-        settings = self._settings
-        self._redis = open_redis(settings)
-        self._peers, self._replicas = Peers(settings), Replicas(settings)
+        settings, opened = self._settings, self._opened
+        client = open_redis(settings)
+        opened.push_async_callback(client.aclose)
+        peers, replicas = Peers(settings), Replicas(settings)
+        opened.push_async_callback(peers.close)
+        opened.push_async_callback(replicas.close)
         store = WeightsStore(settings.weights_uri, settings.weights_cache)
-        registry = ReleaseRegistry(self._redis)
+        registry = ReleaseRegistry(client)
         await patiently("the store (Redis)", settings.call_timeout, lambda: bootstrap(registry, store, settings))
-        table = JobTable(self._redis)
-        launcher = self._launcher = _launcher(settings)
-        cleaner = Cleaner(settings, store, self._peers, registry)
+        table = JobTable(client)
+        launcher = _launcher(settings)
+        cleaner = Cleaner(settings, store, peers, registry)
         supervisor = Supervisor(table, launcher, cleaner, settings)
         await patiently("the launcher", settings.call_timeout, lambda: launcher.start(supervisor.wake))
-        jobs = TrainingJobs(
-            table, registry, self._peers, cleaner, store, settings, on_created=supervisor.wake, stopping=self.stopping
-        )
+        opened.push_async_callback(launcher.close)
+        jobs = TrainingJobs(table, registry, peers, cleaner, store, settings, on_created=supervisor.wake, stopping=self.stopping)
         trainer_pb2_grpc.add_TrainerServiceServicer_to_server(TrainerServicer(jobs), server)
-        self._slots = _slots(settings)
-        if self._slots is not None:
-            await self._slots.start()
-        record = PublicationRecord(self._redis, settings.publish_lease_seconds)
-        releases = self._releases(registry, store, table, record)
+        launching = _slots(settings)
+        if launching is not None:
+            await launching.start()
+            opened.push_async_callback(launching.close)
+        record = PublicationRecord(client, settings.publish_lease_seconds)
+        slots = Slots(launching, store, settings) if launching is not None else None
+        releases = _releases(registry, store, table, replicas, record, settings, slots)
         trainer_pb2_grpc.add_ReleaseServiceServicer_to_server(ReleaseServicer(releases), server)
         parts: list[Supervisor | Publisher | Looking[Seen]] = [supervisor, releases.publisher]
         if settings.trainer_metrics_port:
             monitor = Monitor(table, registry, record)
             self._looking = Looking(monitor.look, Seen(), settings.metrics_seconds)
             parts.append(self._looking)
-        self._lives = [asyncio.create_task(part.run(self.stopping)) for part in parts]
-        for life in self._lives:
+        lives = [asyncio.create_task(part.run(self.stopping)) for part in parts]
+        for life in lives:
             life.add_done_callback(lambda _: self.stopping.set())  # a trainer without it must not go on serving
+        opened.push_async_callback(_ended, lives)
 
     async def stop(self) -> None:
         """Wait for the workers to hand their jobs back. Raises what the supervisor or the publisher died of."""
         self.stopping.set()
-        await asyncio.gather(*self._lives)
-        await self._launcher.close()
-        if self._slots is not None:
-            await self._slots.close()
-        await asyncio.gather(self._peers.close(), self._replicas.close())
-        await self._redis.aclose()
+        await self._opened.aclose()
 
     def state(self) -> Iterable[Metric]:
         """Jobs, release and publish as the last look found them."""
         return metrics.state(*self._looking.seen()) if self._looking else ()
 
-    def _releases(self, registry: ReleaseRegistry, store: WeightsStore, table: JobTable, record: PublicationRecord) -> Releases:
-        settings, replicas = self._settings, self._replicas
-        gate, verifier = Gate(registry, settings), Verifier(replicas, store, settings)
-        slots = Slots(self._slots, store, settings) if self._slots is not None else None
-        retention = Retention(registry, store, table, replicas, record, settings, slots)
-        publisher = Publisher(registry, record, replicas, gate, verifier, retention, settings, slots)
-        return Releases(registry, publisher, gate, verifier)
+
+async def _ended(lives: Sequence[asyncio.Task[None]]) -> None:
+    await asyncio.gather(*lives)
+
+
+def _releases(
+    registry: ReleaseRegistry,
+    store: WeightsStore,
+    table: JobTable,
+    replicas: Replicas,
+    record: PublicationRecord,
+    settings: TrainerSettings,
+    slots: Slots | None,
+) -> Releases:
+    gate, verifier = Gate(registry, settings), Verifier(replicas, store, settings)
+    retention = Retention(registry, store, table, replicas, record, settings, slots)
+    publisher = Publisher(registry, record, replicas, gate, verifier, retention, settings, slots)
+    return Releases(registry, publisher, gate, verifier)
 
 
 def _launcher(settings: TrainerSettings) -> Launcher:
