@@ -21,7 +21,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ class Plan:
     queries: int = 64  # distinct texts, all in the cache when the clock starts
     rounds: int = 10  # turns of RPC and bare engine
     calls: int = 30  # of each in a turn
+    turns_end: float = 45.0  # seconds after which no further turn begins: a million items need them
     target_queries: int = 128
     home: Path = Path("build/decoder")
 
@@ -182,7 +183,10 @@ async def rank_figures(
                     await asyncio.get_running_loop().run_in_executor(pool, bare.search, vector)
 
             ours, engine = Timings(), Timings()
-            for _ in range(plan.rounds):
+            began = time.perf_counter()
+            for turn in range(plan.rounds):
+                if turn and time.perf_counter() - began > plan.turns_end:
+                    break
                 await ours.measure(rank, plan.calls, width)
                 await engine.measure(search, plan.calls, width)
         figures[f"rank_{width}_in_flight"] = ours.figures()
@@ -374,7 +378,7 @@ async def run_all(sizes: Sequence[int], plan: Plan, say: Callable[[str], None], 
     """Every size, then the real catalogue; the keys of the largest size stand on top as well."""
     runs = []
     for items in sizes:
-        runs.append(await run(Plan(items, plan.queries, plan.rounds, plan.calls, plan.target_queries, plan.home), say))
+        runs.append(await run(replace(plan, items=items), say))
     real = await real_catalogue(plan.home / "real", say) if with_real else None
     return {**runs[-1], "runs": runs, "real": real}
 

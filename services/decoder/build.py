@@ -25,6 +25,7 @@ from google.rpc import status_pb2
 from langptune.domain import Item
 from langptune.errors import LangPTuneError, Unavailable, from_status, to_status
 from langptune.rpc.logs import configure_logs
+from services.decoder.catalogue import catalogue_entry
 from services.decoder.embedder import Embedder
 from services.decoder.engines import open_engine
 from services.decoder.resident import ResidentVersion
@@ -105,7 +106,7 @@ async def _serve(requests: Connection, job: Job) -> None:
         index = await engine.open(job.index_name, worker.dimensions)
         building = ResidentVersion(job.version, worker, index, 0, job.settings.layout())
         while (items := requests.recv()) is not None:
-            await index.put(await building.embed(items))
+            await index.put(await building.embed(list(map(catalogue_entry, items))))
             requests.send_bytes(b"")
         await index.flush()
         if job.settings.layout().graph:

@@ -9,8 +9,13 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 
 from langptune.domain import Item
-from services.decoder.documents import indexed_revision
+from services.decoder.documents import indexed_revision, revision
 from services.decoder.index import Collection, Entry, ItemFilter
+
+
+def catalogue_entry(item: Item) -> Entry:
+    """An item as the catalogue stores it."""
+    return Entry(item, revision(item))
 
 
 class Catalogue:

@@ -12,9 +12,7 @@ from typing import Any, TypeVar
 
 from langptune.domain import Item
 from langptune.errors import LangPTuneError, NotFound
-from services.decoder.catalogue import Catalogue
-from services.decoder.documents import revision
-from services.decoder.index import Entry
+from services.decoder.catalogue import Catalogue, catalogue_entry
 from services.decoder.resident import ResidentVersion
 from services.decoder.versions import VersionPool
 
@@ -75,13 +73,13 @@ class ItemStore:
             return changed
 
     async def _write(self, items: Iterable[Item]) -> int:
-        changed = {item.item_id: item for item in items}
-        changed = {at: item for at, item in changed.items() if self._catalogue.revision(at) != revision(item)}
+        given = [catalogue_entry(item) for item in {item.item_id: item for item in items}.values()]
+        changed = [entry for entry in given if self._catalogue.revision(entry.item.item_id) != entry.revision]
         if not changed:
             return 0
         with self._versions.use_all() as resident:
-            embedded = [await version.embed(list(changed.values())) for version in resident]
-            await self._catalogue.put([Entry(item, revision(item)) for item in changed.values()])
+            embedded = [await version.embed(changed) for version in resident]
+            await self._catalogue.put(changed)
             for version, entries in zip(resident, embedded, strict=True):
                 await self._follow(version, version.apply(entries))
         return len(changed)

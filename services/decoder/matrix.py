@@ -1,7 +1,7 @@
 """The vectors of all items in memory, and exact ranks by counting (Section 3.2.1).
 
 Holds the very vectors that the index holds, as float32 or float16, in blocks. Immutable: a change makes a new matrix that shares
-the blocks it leaves alone, so whoever ranks keeps the one it began with.
+what it leaves alone, so whoever ranks keeps the one it began with, and a write costs the same in a catalogue of any size.
 
 A rank is that of real arithmetic: an item counts when its similarity, summed in float64, is greater than the target's. Most
 items are settled by a float32 product; those closer to the target than its rounding can reach are summed again in float64.
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32] | NDArray[np.float16]
 
-_BLOCK = 1 << 24  # numbers of a stored block, if it grows item by item: 64 MiB as float32
+_BLOCK = 1 << 22  # numbers of a stored block that others were joined to: 16 MiB as float32
 _SLAB = 1 << 21  # numbers of a matrix that are worked on at once: 8 MiB as float32
 _QUERIES = 256  # queries that are worked on at once
 _PAIRS = 64  # items and queries whose similarities are summed in float64 at once
@@ -37,17 +37,36 @@ class TargetSet:
     excluded: Sequence[int]
 
 
+class _Names:
+    """Item ids by position. Matrices that grew out of one another share it; each looks at those below its own length."""
+
+    def __init__(self, item_ids: Iterable[str]) -> None:
+        self.ids = list(item_ids)
+        self.positions = {item_id: at for at, item_id in enumerate(self.ids)}
+
+    def followed_by(self, size: int, item_ids: Sequence[str]) -> _Names:
+        """The first `size` and then these, distinct and new: itself grown, or a copy if it has grown already."""
+        grown = self if len(self.ids) == size else _Names(self.ids[:size])
+        grown.positions.update(zip(item_ids, range(size, size + len(item_ids)), strict=True))
+        grown.ids += item_ids
+        return grown
+
+
 class Matrix:
     """Item ids and their vectors, position by position."""
 
-    def __init__(self, item_ids: Sequence[str], *blocks: Vectors) -> None:
-        self.item_ids = list(item_ids)
+    def __init__(self, item_ids: Sequence[str] | _Names, *blocks: Vectors) -> None:
+        self._names = item_ids if isinstance(item_ids, _Names) else _Names(item_ids)
         self._blocks = [block for block in blocks if len(block)]  # each [items, dimensions], in the order of the ids
-        self._starts = [0, *np.cumsum([len(block) for block in self._blocks]).tolist()]  # of each block, and the end
-        self._positions = {item_id: at for at, item_id in enumerate(self.item_ids)}
+        self._starts: list[int] = [0, *np.cumsum([len(block) for block in self._blocks]).tolist()]  # of each block, and the end
 
     def __len__(self) -> int:
-        return len(self.item_ids)
+        return self._starts[-1]
+
+    @property
+    def item_ids(self) -> list[str]:
+        """The ids in the order of their positions."""
+        return self._names.ids[: len(self)]
 
     @property
     def dimensions(self) -> int:
@@ -61,11 +80,12 @@ class Matrix:
 
     def position(self, item_id: str) -> int | None:
         """Where an item stands; None for one that is not here."""
-        return self._positions.get(item_id)
+        at = self._names.positions.get(item_id)
+        return at if at is not None and at < len(self) else None
 
-    def positions(self, item_ids: Sequence[str]) -> list[int]:
+    def positions(self, item_ids: Iterable[str]) -> list[int]:
         """Where items stand; those that are not here are left out."""
-        return [self._positions[item_id] for item_id in item_ids if item_id in self._positions]
+        return [at for at in map(self.position, item_ids) if at is not None]
 
     def rows(self, positions: Sequence[int]) -> NDArray[np.float32]:
         """The vectors of these items: [positions, dimensions]."""
@@ -79,15 +99,13 @@ class Matrix:
 
     def with_rows(self, item_ids: Sequence[str], vectors: Vectors) -> Matrix:
         """A matrix with these distinct items added or replaced; copies only the blocks that change."""
-        places = [self._positions.get(item_id, -1) for item_id in item_ids]
-        known = {place: at for at, place in enumerate(places) if place >= 0}
-        fresh = [at for at, place in enumerate(places) if place < 0]
+        places = [self.position(item_id) for item_id in item_ids]
+        known = {place: at for at, place in enumerate(places) if place is not None}
+        fresh = [at for at, place in enumerate(places) if place is None]
         blocks = [self._replaced(number, known, vectors) for number in range(len(self._blocks))]
-        if fresh and blocks and blocks[-1].size < _BLOCK:
-            blocks[-1] = np.concatenate([blocks[-1], vectors[fresh].astype(blocks[-1].dtype)])
-        elif fresh:
-            blocks.append(vectors[fresh])
-        return Matrix(self.item_ids + [item_ids[at] for at in fresh], *blocks)
+        if fresh:
+            blocks = joined([*blocks, vectors[fresh]])
+        return Matrix(self._names.followed_by(len(self), [item_ids[at] for at in fresh]), *blocks)
 
     def without(self, item_ids: Collection[str]) -> Matrix:
         """A matrix that lacks these items."""
@@ -96,12 +114,12 @@ class Matrix:
             block if kept[start:end].all() else block[kept[start:end]]
             for block, (start, end) in zip(self._blocks, pairwise(self._starts), strict=True)
         ]
-        return Matrix([item_id for item_id in self.item_ids if item_id not in item_ids], *blocks)
+        return Matrix([item_id for item_id, keep in zip(self.item_ids, kept, strict=True) if keep], *blocks)
 
     def mask(self, item_ids: Iterable[str]) -> NDArray[np.bool_]:
         """[items], true for those named."""
         chosen = np.zeros(len(self), dtype=np.bool_)
-        chosen[[self._positions[item_id] for item_id in item_ids if item_id in self._positions]] = True
+        chosen[self.positions(item_ids)] = True
         return chosen
 
     def ranks(
@@ -212,9 +230,9 @@ class _Round:
 
 
 def joined(blocks: list[Vectors]) -> list[Vectors]:
-    """The blocks with the last two made one, if that is of a size to be worked on at once: many small blocks are slow.
+    """The blocks with the last two made one, again and again, while the last is no smaller and one block holds both.
 
-    Applied after every block it copies a number at most log2(blocks) times.
+    Many small blocks are slow. Applied after every block it copies a number at most log2(blocks) times.
     """
     while len(blocks) > 1 and len(blocks[-2]) <= len(blocks[-1]) and blocks[-2].size + blocks[-1].size <= _BLOCK:
         blocks = [*blocks[:-2], np.concatenate([blocks[-2], blocks[-1].astype(blocks[-2].dtype, copy=False)])]

@@ -12,11 +12,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import structlog
 
-from langptune.domain import Item
 from langptune.errors import Unavailable
 from langptune.text import item_text
-from services.decoder.catalogue import Catalogue
-from services.decoder.documents import indexed_revision, revision
+from services.decoder.catalogue import Catalogue, catalogue_entry
+from services.decoder.documents import indexed_revision
 from services.decoder.index import Collection, Entry
 from services.decoder.index.layout import LAYOUTS, Layout
 from services.decoder.matrix import Matrix, Vectors, joined
@@ -65,23 +64,18 @@ class ResidentVersion:
         if not self._users:
             self._idle.set()
 
-    async def stale(self, catalogue: Catalogue) -> list[str]:
-        """Ids of the items that must be embedded."""
-        return catalogue.stale(await self.index.revisions(), self._recipe)
+    async def stale(self, catalogue: Catalogue) -> tuple[list[str], list[str]]:
+        """Ids of the items that must be embedded, and of those in the index that the catalogue no longer has."""
+        indexed = await self.index.revisions()
+        return catalogue.stale(indexed, self._recipe), [item_id for item_id in indexed if item_id not in catalogue]
 
     async def build(self, catalogue: Catalogue, item_ids: Sequence[str], progress: EmbedProgress) -> None:
         """Embed these items and write them to the index; the matrix is left to `refresh`."""
         for start in range(0, len(item_ids), _BUILD_BATCH):
             items = await catalogue.get(item_ids[start : start + _BUILD_BATCH])
-            await self.index.put(await self.embed(items, progress))
+            await self.index.put(await self.embed(list(map(catalogue_entry, items)), progress))
         if item_ids:
             await self.index.flush()
-
-    async def prune(self, catalogue: Catalogue) -> None:
-        """Take out of the index what the catalogue no longer has."""
-        gone = [item_id for item_id in await self.index.revisions() if item_id not in catalogue]
-        if gone:
-            await self.index.delete(gone)
 
     async def refresh(self, catalogue: Catalogue) -> None:
         """Read the matrix from the index. Raises Unavailable when it does not hold the whole catalogue, item by item."""
@@ -99,15 +93,15 @@ class ResidentVersion:
     async def verify(self) -> None:
         """Raises FailedPrecondition when the stored vectors are not this embedder's."""
         item_ids, stored = await sample(self.index, GOLDEN)
-        entries = await self.embed(await self.index.get(item_ids))
+        entries = await self.embed(list(map(catalogue_entry, await self.index.get(item_ids))))
         check_golden(item_ids, stored, np.array([entry.vector for entry in entries], dtype=np.float32).reshape(stored.shape))
 
-    async def embed(self, items: Sequence[Item], progress: EmbedProgress | None = None) -> list[Entry]:
-        """The items as entries of this version's index."""
-        embedded = await self._worker.embed([item_text(item) for item in items], progress)
+    async def embed(self, entries: Sequence[Entry], progress: EmbedProgress | None = None) -> list[Entry]:
+        """Entries of the catalogue as entries of this version's index."""
+        embedded = await self._worker.embed([item_text(entry.item) for entry in entries], progress)
         return [
-            Entry(item, indexed_revision(revision(item), self._recipe), self._layout.rounded(result.vector))
-            for item, result in zip(items, embedded, strict=True)
+            Entry(entry.item, indexed_revision(entry.revision, self._recipe), self._layout.rounded(result.vector))
+            for entry, result in zip(entries, embedded, strict=True)
         ]
 
     async def apply(self, entries: Sequence[Entry]) -> None:

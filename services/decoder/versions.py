@@ -193,7 +193,7 @@ class VersionPool:
         """In a process of its own, if it is much: until the index has what the catalogue has now, in its graph, verified."""
         found = await self._open(version, worker)
         try:
-            stale = await found.stale(self._catalogue)
+            stale, _ = await found.stale(self._catalogue)
             waiting = await found.index.unindexed()
         finally:
             await found.index.close()
@@ -208,7 +208,7 @@ class VersionPool:
             await builder.finish()
 
     async def _bring_up_to_date(self, found: ResidentVersion, load: _Load) -> None:
-        stale = await found.stale(self._catalogue)
+        stale, gone = await found.stale(self._catalogue)
         total = len(self._catalogue)
         embedded = total - len(stale)
 
@@ -218,7 +218,8 @@ class VersionPool:
             load.tell(min(embedded, total), total)
 
         load.tell(embedded, total)
-        await found.prune(self._catalogue)
+        if gone:
+            await found.index.delete(gone)
         await found.build(self._catalogue, stale, progress)
         load.tell(total, total)
 

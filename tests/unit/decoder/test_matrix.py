@@ -133,6 +133,34 @@ def test_rows_are_added_and_replaced_and_the_old_matrix_stays(matrix: Matrix) ->
     assert np.array_equal(changed.rows([5, 0, 4]), np.array([[1.0, 0.0], [0.8, 0.6], [0.8, 0.6]], dtype=np.float32))
 
 
+def test_matrices_that_grew_out_of_one_stay_apart(matrix: Matrix) -> None:
+    """Each of three grows by other rows: nobody sees another's, and the ranks are of its own rows only."""
+    north, east = np.array([[0.0, 1.0]], dtype=np.float32), QUERY
+    one = matrix.with_rows(["f"], east)
+    other = matrix.with_rows(["g"], north)
+    third = one.with_rows(["g"], east).with_rows(["h", "a"], np.concatenate([east, north]))
+    assert [each.item_ids[5:] for each in (matrix, one, other, third)] == [[], ["f"], ["g"], ["f", "g", "h"]]
+    assert [each.position("g") for each in (matrix, one, other, third)] == [None, None, 5, 6]
+    assert one.ranks(QUERY, [TargetSet([0], [])]) == [[2]]  # behind f
+    assert other.ranks(QUERY, [TargetSet([0, 5], [])]) == [[1, 4]]  # g is 0.0 like d, behind a, b, c
+    assert third.ranks(QUERY, [TargetSet([0, 1], [])]) == [[6, 4]]  # a is 0.0 now; f, g, h are 1.0, b and c 0.6
+
+
+def test_a_matrix_that_grows_batch_by_batch_is_the_one_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matrix_module, "_BLOCK", 8 * 50)
+    rng = np.random.default_rng(2)
+    vectors = rng.standard_normal((300, 8)).astype(np.float32)
+    grown = Matrix([])
+    ends = np.cumsum([1, 1, 2, 40, 7, 7, 100, 3, 139])
+    for start, end in zip([0, *ends], ends, strict=False):
+        grown = grown.with_rows(names(300)[start:end], vectors[start:end])
+    queries = rng.standard_normal((6, 8)).astype(np.float32)
+    wanted = [TargetSet([at, 299 - at], [50, 150]) for at in range(6)]
+    assert grown.item_ids == names(300)
+    assert np.array_equal(grown.rows(range(300)), vectors)
+    assert grown.ranks(queries, wanted) == brute_force(vectors, queries, wanted)
+
+
 def test_rows_are_taken_out_and_the_old_matrix_stays(matrix: Matrix) -> None:
     """Without a and c: 0.6, 0.0, -1.0."""
     left = matrix.without({"a", "c", "nobody"})

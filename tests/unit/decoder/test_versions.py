@@ -15,6 +15,7 @@ from langptune.domain import Item
 from langptune.errors import FailedPrecondition, ResourceExhausted, Unavailable
 from langptune.text import item_text
 from services.decoder.build import Builder
+from services.decoder.catalogue import catalogue_entry
 from services.decoder.decoder import Query
 from services.decoder.embedder import Embedder
 from services.decoder.index import Entry
@@ -253,7 +254,7 @@ async def test_an_index_that_is_not_the_embedders_is_not_used(open_bench: OpenBe
     async with open_bench() as bench:
         await bench.decoder.items.store(random_items(20))
         async with bench.decoder.versions.use(bench.versions[0]) as found:
-            entries = await found.embed(random_items(20))
+            entries = await found.embed(list(map(catalogue_entry, random_items(20))))
             await found.index.put([replace(entry, vector=-entry.vector) for entry in entries if entry.vector is not None])
         bench.decoder.versions.retire(found)
         with pytest.raises(FailedPrecondition, match="does not fit its embedder"):
