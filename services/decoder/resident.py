@@ -90,7 +90,7 @@ class ResidentVersion:
             raise Unavailable(f"the index of decoder version {self.version} is not complete", reason="INDEX_FAILED")
         self.matrix = Matrix(item_ids, *blocks)
 
-    async def verify(self) -> None:
+    async def check_embedder(self) -> None:
         """Raises FailedPrecondition when the stored vectors are not this embedder's."""
         item_ids, stored = await sample(self.index, GOLDEN)
         entries = await self.embed(list(map(catalogue_entry, await self.index.get(item_ids))))

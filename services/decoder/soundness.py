@@ -1,5 +1,7 @@
-"""What an index must show before its version is used: that its graph finds what a full scan finds, and that the embedder which
-answers queries is the one that its vectors came from. That it holds the whole catalogue is `ResidentVersion.refresh`'s to check.
+"""What an index must show before its version is used, or the load fails: that its graph finds what a full scan finds, while it is
+built, and that the embedder which answers queries is the one that its vectors came from, whenever it is opened.
+
+That it holds the whole catalogue is `ResidentVersion.refresh`'s to check. What a version in use holds is told by `verification`.
 """
 
 from __future__ import annotations

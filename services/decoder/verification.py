@@ -1,4 +1,5 @@
-"""Whether a version in memory ranks as it should: every item is there, and sampled rankings are the exact ones.
+"""Whether a version in memory ranks as it should, for whoever asks (VerifyDecoderVersion): every item is there, and sampled
+rankings are the exact ones. It reports and refuses nothing; what must hold before a version is used is in `soundness`.
 
 The samples are items of the catalogue: an item's text is embedded anew, and ranked by the index and by counting over the whole
 matrix. An index that leaves out what is near, and an embedder that is not the one that filled the index, both show.

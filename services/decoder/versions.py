@@ -174,7 +174,7 @@ class VersionPool:
             raise
         try:
             await self._bring_up_to_date(found, load)
-            await found.verify()
+            await found.check_embedder()
             async with self.writes:
                 await self._bring_up_to_date(found, load)  # what was imported meanwhile
                 await found.refresh(self._catalogue)
