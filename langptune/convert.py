@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from google.protobuf import struct_pb2, timestamp_pb2
 
@@ -94,6 +95,13 @@ def item_from_proto(message: common_pb2.Item, field: str = "item") -> Item:
     if message.ByteSize() > MAX_ITEM_BYTES:
         raise InvalidArgument(field, f"is {message.ByteSize():,} bytes long; the limit is {MAX_ITEM_BYTES:,}")
     return item
+
+
+def check_attributes(field: str, values: Mapping[str, Any]) -> dict[str, AttributeValue]:
+    """What JSON says of an item's attributes, if an item may have them. Raises InvalidArgument."""
+    message = struct_pb2.Struct()
+    message.update(values)
+    return _attributes(field, message)
 
 
 def _attributes(field: str, message: struct_pb2.Struct) -> dict[str, AttributeValue]:

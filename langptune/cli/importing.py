@@ -25,6 +25,9 @@ _SHOWN_REJECTIONS = 10
 def items(source: SourceArgument, gateway: GatewayOption = DEFAULT_GATEWAY, as_json: JsonOption = False) -> None:
     """Add or replace items of the catalogue. Lines hold item_id, title, description, categories, average_rating, price.
 
+    And attributes: an object of texts, numbers, true or false, and lists of texts. Filters may name those that the decoder's
+    setting LANGPTUNE_DECODER_FILTERABLE_FIELDS declares.
+
     Example: langptune import items build/sample-world
     """
     total, entries = _items(source)

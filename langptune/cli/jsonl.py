@@ -1,6 +1,7 @@
-"""Items and interactions from JSON lines; what is wrong is named by line and field.
+"""Items and interactions from JSON lines, one object a line; what is wrong is named by line and field.
 
-{"item_id": "i1", "title": "Alien", "description": "...", "categories": ["horror"], "average_rating": 4.5, "price": 9.99}
+{"item_id": "i1", "title": "Alien", "description": "...", "categories": ["horror"], "average_rating": 4.5, "price": 9.99,
+ "attributes": {"year": 1979, "languages": ["en"], "animated": false}}
 {"user_id": "u1", "item_id": "i1", "rating": 5.0, "review": "...", "time_ms": 1640995200000}
 """
 
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from langptune.client import NewInteraction
-from langptune.convert import MAX_RATING, MAX_TITLE, check_id, check_number, check_text
+from langptune.convert import MAX_RATING, MAX_TITLE, check_attributes, check_id, check_number, check_text
 from langptune.domain import Item
 from langptune.errors import InvalidArgument, NotFound
 
@@ -28,6 +29,7 @@ _ITEM_FIELDS: dict[str, Kinds] = {
     "categories": (list,),
     "average_rating": (int, float, type(None)),
     "price": (int, float, type(None)),
+    "attributes": (dict,),
 }
 _INTERACTION_FIELDS: dict[str, Kinds] = {
     "user_id": (str,),
@@ -76,6 +78,7 @@ def parse_item(record: dict[str, Any]) -> Item:
         categories=tuple(categories),
         average_rating=None if rating is None else check_number("average_rating", rating, 0.0, MAX_RATING),
         price=None if price is None else check_number("price", price, 0.0, math.inf),
+        attributes=check_attributes("attributes", record.get("attributes", {})),
     )
 
 
@@ -118,6 +121,7 @@ def _check_kinds(record: dict[str, Any], fields: dict[str, Kinds]) -> None:
             raise InvalidArgument(name, f"is no field; the fields are {', '.join(fields)}")
         if not isinstance(value, fields[name]) or isinstance(value, bool):
             wanted = " or ".join(
-                {"NoneType": "null", "str": "text", "int": "number"}.get(k.__name__, k.__name__) for k in fields[name]
+                {"NoneType": "null", "str": "text", "int": "number", "dict": "an object"}.get(k.__name__, k.__name__)
+                for k in fields[name]
             )
             raise InvalidArgument(name, f"must be {wanted}, not {json.dumps(value)[:50]}")

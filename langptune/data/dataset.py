@@ -1,6 +1,7 @@
 """The prepared data set: a folder of Parquet files that training, evaluation and import all read.
 
-    items.parquet         one row per item: item_id, title, description, categories, average_rating, price
+    items.parquet         one row per item: item_id, title, description, categories, average_rating, price; and attributes, a JSON
+                          object as text, if any item has some
     interactions.parquet  one row per interaction: user_id, item_id, rating, review, time_ms
     sessions.parquet      one row per example: user_id, split, history (rows of interactions.parquet, oldest first), targets
     dataset.json          name, domain noun, how it was made, counts, and the content hash of the three files above
@@ -22,6 +23,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from langptune.convert import check_attributes
 from langptune.domain import Interaction, Item, Session
 from langptune.errors import FailedPrecondition, InvalidArgument
 from langptune.text import DEFAULT_DOMAIN
@@ -36,6 +38,7 @@ ITEM_SCHEMA = pa.schema(
         ("price", pa.float64()),
     ]
 )
+ATTRIBUTES = "attributes"  # column
 INTERACTION_SCHEMA = pa.schema(
     [
         ("user_id", pa.string()),
@@ -90,10 +93,8 @@ class Dataset:
     @cached_property
     def items(self) -> dict[str, Item]:
         """All items by id, in file order."""
-        return {
-            row["item_id"]: Item(**{**row, "categories": tuple(row["categories"] or ())})
-            for row in pq.read_table(self.folder / "items.parquet").to_pylist()
-        }
+        rows = pq.read_table(self.folder / "items.parquet").to_pylist()
+        return {row["item_id"]: item_from_row(row) for row in rows}
 
     @cached_property
     def interactions(self) -> list[tuple[str, Interaction]]:
@@ -164,8 +165,27 @@ class Tables:
 
 
 def item_table(items: Sequence[Item]) -> pa.Table:
-    """Items as a table of ITEM_SCHEMA."""
-    return pa.table([[getattr(item, column) for item in items] for column in ITEM_SCHEMA.names], schema=ITEM_SCHEMA)
+    """Items as a table of ITEM_SCHEMA, and a column of their attributes if any item has some."""
+    table = pa.table([[getattr(item, column) for item in items] for column in ITEM_SCHEMA.names], schema=ITEM_SCHEMA)
+    if not any(item.attributes for item in items):
+        return table
+    attributes = [json.dumps(item.attributes, sort_keys=True, ensure_ascii=False) if item.attributes else None for item in items]
+    return table.append_column(ATTRIBUTES, pa.array(attributes, pa.string()))
+
+
+def item_from_row(row: Mapping[str, Any]) -> Item:
+    """The item of a row of `item_table`. Raises InvalidArgument for attributes that no item may have."""
+    try:
+        attributes = json.loads(row.get(ATTRIBUTES) or "{}")
+    except (TypeError, ValueError):
+        attributes = None
+    if not isinstance(attributes, dict):
+        raise InvalidArgument(ATTRIBUTES, f"must be a JSON object as text, not {row[ATTRIBUTES]!r}"[:200])
+    return Item(
+        **{column: row[column] for column in ITEM_SCHEMA.names if column != "categories"},
+        categories=tuple(row["categories"] or ()),
+        attributes=check_attributes(ATTRIBUTES, attributes),
+    )
 
 
 def write_tables(folder: str | Path, *, name: str, tables: Tables, domain: str, made_by: Mapping[str, Any]) -> Dataset:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from langptune.client import LangPTune
-from langptune.domain import Item
+from langptune.data.dataset import ATTRIBUTES, ITEM_SCHEMA, item_from_row
 from langptune.errors import (
     Aborted,
     DeadlineExceeded,
@@ -32,7 +32,6 @@ from langptune.operations.shards import Mark, Progress, Shard, Table
 Answer = TypeVar("Answer")
 OnProgress = Callable[[int, int], None]  # rows done of the shard, and rows of it
 
-_ITEM_COLUMNS = ("item_id", "title", "description", "categories", "average_rating", "price")
 _LONGEST_PAUSE = 10.0  # seconds
 
 
@@ -82,21 +81,23 @@ class Bulk:
         """Import the items of the table, as `langptune data prepare` writes it. Outcomes: imported, unchanged, rejected."""
 
         async def many(rows: Sequence[dict[str, Any]]) -> list[str]:
-            items = [Item(**{**row, "categories": tuple(row["categories"] or ())}) for row in rows]
+            items = list(map(item_from_row, rows))
             report = await self._patiently(lambda: self.client.import_items(items))
             counts = {"imported": report.imported, "unchanged": report.unchanged, "rejected": report.rejected}
             return [outcome for outcome, count in counts.items() for _ in range(count)]
 
-        return await self._run(_ITEM_COLUMNS, many, on_progress)
+        return await self._run(ITEM_SCHEMA.names, many, on_progress, maybe=[ATTRIBUTES])
 
     async def _run(
         self,
         columns: Sequence[str],
         many: Callable[[Sequence[dict[str, Any]]], Awaitable[list[str]]],
         on_progress: OnProgress,
+        *,
+        maybe: Sequence[str] = (),
     ) -> Report:
         """Batch by batch from the last mark on, a mark after each."""
-        table = Table(self.source, columns)
+        table = Table(self.source, columns, maybe)
         span, marks = self.shard.span(table.rows), Progress(self.progress, self.shard)
         mark = marks.read(str(self.source), table.rows)
         on_progress(mark.done, len(span))

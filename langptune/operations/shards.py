@@ -94,9 +94,12 @@ class Progress:
 class Table:
     """Parquet files as one table."""
 
-    def __init__(self, source: Path, columns: Sequence[str]) -> None:
-        """A file, or a folder of *.parquet. Raises NotFound, and InvalidArgument for a file that lacks a column."""
-        self._columns = list(columns)
+    def __init__(self, source: Path, columns: Sequence[str], maybe: Sequence[str] = ()) -> None:
+        """A file, or a folder of *.parquet; the columns `maybe` are read where a file has them.
+
+        Raises NotFound, and InvalidArgument for a file that lacks one of `columns`.
+        """
+        self._columns = [*columns, *maybe]  # reading passes over one that a file lacks
         paths = sorted(source.glob("*.parquet")) if source.is_dir() else [source]
         if not paths or not paths[0].is_file():
             raise NotFound("Parquet file", str(source))

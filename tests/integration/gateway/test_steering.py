@@ -1,12 +1,19 @@
 """What a user steers by beside the text: evidence for each sentence, phrases to avoid, filters."""
 
 import asyncio
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from langptune.cli.jsonl import parse_item, read_lines
 from langptune.client import AnyOf, Between, EvidenceBasis, ItemFilter, LangPTune, NewInteraction, RankingBasis
+from langptune.data.dataset import write_dataset
+from langptune.domain import Item
 from langptune.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from langptune.rpc import open_channel
 from langptune.text import sentences
+from langptune.v1 import decoder_pb2, decoder_pb2_grpc
 from tests.integration.gateway.world import World
 
 
@@ -184,3 +191,22 @@ async def test_filters_hold_whatever_is_ranked_by(lp: LangPTune, world: World, u
         assert len(listed) == min(100, len(passing - history))
     with pytest.raises(InvalidArgument, match=r"filter.all\[0\].field"):
         await lp.recommend("steer-filter", where=ItemFilter(all=(AnyOf("colour", ("red",)),)))
+
+
+async def test_attributes_of_json_lines_and_of_a_data_set_can_be_filtered_by(lp: LangPTune, world: World, tmp_path: Path) -> None:
+    """`year` is declared filterable by default. The one item comes as a line, the other in a row of a prepared data set."""
+    lines = tmp_path / "items.jsonl"
+    lines.write_text('{"item_id": "steer-1979", "title": "Alien", "attributes": {"year": 1979, "crew": ["Ripley", "Ash"]}}\n')
+    listed = Item("steer-1986", "Aliens", attributes={"year": 1986.0})
+    dataset = write_dataset(tmp_path / "set", name="set", items=[listed], interactions=[], sessions=[], made_by={})
+    await lp.import_items([*read_lines(lines, parse_item), *dataset.items.values()])
+    await lp.update_profile("steer-year", "They like space horror.")
+    try:
+        for low, high, expected in ((1979, 1979, ["Alien"]), (1980, 1990, ["Aliens"]), (1950, 1960, [])):
+            found = await lp.recommend("steer-year", where=ItemFilter(all=(Between("year", low, high),)))
+            assert [place.item.title for place in found.items] == expected
+    finally:
+        channel: Any = open_channel(world.decoder.address)
+        gone = decoder_pb2.DeleteItemsRequest(item_ids=["steer-1979", "steer-1986"])
+        await decoder_pb2_grpc.DecoderServiceStub(channel).DeleteItems(gone)
+        await channel.close()

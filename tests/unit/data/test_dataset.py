@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
-from langptune.data.dataset import Dataset, SessionRow, write_dataset
+from langptune.data.dataset import ITEM_SCHEMA, Dataset, SessionRow, item_from_row, write_dataset
 from langptune.domain import Interaction, Item, Session
 from langptune.errors import FailedPrecondition, InvalidArgument
 
@@ -32,6 +33,20 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert (dataset.name, dataset.domain, dataset.info["seed"]) == ("n", "books", 3)
     assert dataset.info["counts"] == {"items": 2, "interactions": 2, "sessions": 2}
     assert dataset.info == written.info
+
+
+def test_attributes_are_kept_and_a_table_without_any_has_no_column_for_them(tmp_path: Path) -> None:
+    told = Item("3", "Three", attributes={"year": 1979.0, "languages": ("en", "fr"), "animated": False, "studio": "Fox"})
+    dataset = write_dataset(tmp_path / "a", name="n", items=[FULL, told], interactions=[], sessions=[], made_by={})
+    assert Dataset.open(dataset.folder).items == {"1": FULL, "3": told}
+    assert pq.read_schema(write(tmp_path / "b").folder / "items.parquet").names == ITEM_SCHEMA.names
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", '{"year": {"of": 1}}', '{"a b": 1}'])
+def test_attributes_that_no_item_may_have_are_named(text: str) -> None:
+    row = {"item_id": "1", "title": "One", "description": "", "categories": [], "average_rating": None, "price": None}
+    with pytest.raises(InvalidArgument, match="attributes"):
+        item_from_row({**row, "attributes": text})
 
 
 def test_the_hash_is_of_the_content(tmp_path: Path) -> None:
