@@ -199,15 +199,18 @@ def utilisation(shape: Shape, fast: dict[str, Any], peak_tflops: float) -> dict[
     """Tokens that learnt per second of scoring and epochs, and the model FLOPs of that against the peak of the GPU.
 
     Model FLOPs: 2 per weight and token forward, 2 more where the gradient of activations passes, 2 more where weights learn;
-    attention is left out, and so is whatever a side computes beyond its need. Epochs see each prompt once and each response.
+    attention is left out, and so is whatever a side computes beyond its need. Epochs see each prompt once and each response; of
+    the last layer a prompt needs keys and values.
     """
     layer = _layer_weights(shape)
     learning = shape.last_k if shape.trainable == "last_k" else shape.layers
     tokens = fast["prompt_tokens"] + fast["response_tokens"]
     config = shape.rlso()
     trunk = 2 * (shape.layers - learning) * layer * tokens
-    top = learning * layer * tokens + shape.hidden * shape.vocabulary * fast["response_tokens"]
-    adapters = _adapter_products(shape, tokens, fast["response_tokens"]) if shape.trainable == "lora" else 0
+    beyond_keys = layer - 2 * shape.hidden * shape.narrow  # what prompts do not need of the last layer
+    top = learning * layer * tokens - beyond_keys * fast["prompt_tokens"]
+    top += shape.hidden * shape.vocabulary * fast["response_tokens"]
+    adapters = _adapter_products(shape, fast["prompt_tokens"], fast["response_tokens"]) if shape.trainable == "lora" else 0
     weights_learn = 0 if shape.trainable == "lora" else 2
     passes = config.epochs * ((4 + weights_learn) * top + 6 * adapters) + 4 * (top + adapters)  # epochs; behaviour and reference
     seconds = fast["seconds"]["scoring and epochs"]
@@ -221,16 +224,15 @@ def utilisation(shape: Shape, fast: dict[str, Any], peak_tflops: float) -> dict[
 
 
 def _layer_weights(shape: Shape) -> int:
-    size = shape.hidden // shape.heads
-    attention = 2 * shape.hidden * shape.heads * size + 2 * shape.hidden * shape.key_value_heads * size
-    return attention + 3 * shape.hidden * shape.intermediate
+    return 2 * shape.hidden * (shape.hidden + shape.narrow) + 3 * shape.hidden * shape.intermediate
 
 
-def _adapter_products(shape: Shape, tokens: int, response_tokens: int) -> int:
+def _adapter_products(shape: Shape, prompt_tokens: int, response_tokens: int) -> int:
     """Weights of adapters times the tokens that pass through them."""
-    narrow = shape.hidden // shape.heads * shape.key_value_heads
-    ends = 4 * shape.hidden + 2 * (shape.hidden + narrow) + 3 * (shape.hidden + shape.intermediate)
-    return shape.lora_rank * (shape.layers * ends * tokens + (shape.hidden + shape.vocabulary) * response_tokens)
+    keys = 2 * (shape.hidden + shape.narrow)
+    rest = 4 * shape.hidden + 3 * (shape.hidden + shape.intermediate)
+    in_layers = shape.layers * (keys + rest) * (prompt_tokens + response_tokens) - rest * prompt_tokens
+    return shape.lora_rank * (in_layers + (shape.hidden + shape.vocabulary) * response_tokens)
 
 
 def _child(side: str, recipe: str, options: argparse.Namespace, scratch: Path) -> dict[str, Any]:

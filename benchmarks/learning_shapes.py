@@ -45,8 +45,13 @@ class Shape:
     gamma: float = 0.2  # so that both sides need the reference policy
 
     @property
+    def narrow(self) -> int:
+        """Width of the keys, and of the values."""
+        return self.hidden // self.heads * self.key_value_heads
+
+    @property
     def micro_tokens(self) -> int:
-        """Padded tokens of one gradient pass on both sides: what one history's rows are at full length."""
+        """Tokens of one gradient pass on both sides, padding included: what one history's rows are at full length."""
         return self.samples * (self.prompt_limit + self.response_limit)
 
     def rlso(self) -> RlsoConfig:

@@ -4,9 +4,9 @@ A prompt runs through the model once, by itself, and its cache is forked over it
 token per forward pass. Knows tensors and token ids only: no text, no versions, no threads.
 
 Why this and not the library's continuous batching: that one draws from one random generator for all requests, so what a seed
-gives depends on the traffic. Here a row's tokens and log-probs do not, and in fp32 on CPU not even in the last bit: prompts run
-alone, a pass has at least MIN_ROWS rows (BLAS computes fewer by other kernels), and attention pads to multiples of
-`cache.WIDTH_STEP`, head by head.
+gives depends on the traffic. Here a row's tokens and log-probs do not, and in fp32 on one CPU thread not even in the last bit:
+prompts run alone, a pass has at least MIN_ROWS rows (BLAS computes fewer by other kernels), and attention pads to multiples of
+`cache.WIDTH_STEP`, head by head. (More threads split a product by its number of rows, and the last bits follow.)
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ learns). And nothing looks at the top layer's output for a prompt but at its las
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -43,15 +44,18 @@ def upper_part(decoder: PreTrainedModel, depth: int, states: Tensor) -> PreTrain
 def narrowed(decoder: PreTrainedModel, kept: Tensor) -> PreTrainedModel:
     """The decoder whose last layer gives keys and values of all places, but the rest only at `kept` [K], places in the row.
 
-    Its last hidden state means nothing elsewhere. All that is asked of the layer is the names that this family gives its parts.
+    Its last hidden state means nothing elsewhere. Parts of the layer that go by other names than this family's run in full.
     """
     *layers, last = decoder.get_submodule("layers").children()
     if isinstance(last, _Given):
         return decoder
-    attention = last.get_submodule("self_attn")
-    asking = {name: _Kept(attention.get_submodule(name), kept) for name in ("q_proj", "o_proj")}
-    top = _view(last, self_attn=_view(attention, **asking), mlp=_Kept(last.get_submodule("mlp"), kept))
+    attention = _with_kept(last.get_submodule("self_attn"), {"q_proj", "o_proj"}, kept)
+    top = _with_kept(_view(last, self_attn=attention), {"mlp"}, kept)
     return _view(decoder, layers=nn.ModuleList([*layers, _Top(top)]))
+
+
+def _with_kept(module: Module, names: Collection[str], kept: Tensor) -> Module:
+    return _view(module, **{name: _Kept(child, kept) for name, child in module.named_children() if name in names})
 
 
 def _view(module: Module, **children: nn.Module) -> Module:
