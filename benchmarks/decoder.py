@@ -161,12 +161,18 @@ async def rank_figures(
     bare: BareEngine,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Latencies, in milliseconds, and calls per second of Rank and of the bare engine, turn by turn."""
+    """Latencies, in milliseconds, and calls per second of Rank and of the bare engine, turn by turn.
+
+    With one in flight, a call that asks for next to nothing takes its turn, too: what any call to another process costs.
+    """
     requests = [decoder_pb2.RankRequest(text=text, decoder_version=version, k=K) for text in texts]
     lists = [query.tolist() for query in queries]
 
     async def rank(at: int) -> None:
         await stub.Rank(requests[at % len(requests)])
+
+    async def empty(_: int) -> None:
+        await stub.ListDecoderVersions(decoder_pb2.ListDecoderVersionsRequest())
 
     for at in range(len(requests)):
         await rank(at)  # fills the cache
@@ -182,13 +188,19 @@ async def rank_figures(
                 else:
                     await asyncio.get_running_loop().run_in_executor(pool, bare.search, vector)
 
-            ours, engine = Timings(), Timings()
+            ours, engine, nothing = Timings(), Timings(), Timings()
             began = time.perf_counter()
             for turn in range(plan.rounds):
                 if turn and time.perf_counter() - began > plan.turns_end:
                     break
                 await ours.measure(rank, plan.calls, width)
                 await engine.measure(search, plan.calls, width)
+                if width == 1:
+                    await nothing.measure(empty, plan.calls, width)
+        if width == 1:
+            figures["empty_call"] = nothing.figures()
+            beyond = ours.percentile(50) - nothing.percentile(50)
+            figures["rank_p50_beyond_empty_call_over_engine"] = beyond / engine.percentile(50)
         figures[f"rank_{width}_in_flight"] = ours.figures()
         figures[f"engine_{width}_in_flight"] = engine.figures()
         figures[f"rank_p50_over_engine_{width}"] = ours.percentile(50) / engine.percentile(50)
