@@ -85,7 +85,7 @@ class MortalRedis(redis.Redis):
         answer = await super().execute_command(*arguments, **options)
         if self.dies_at:
             stored = await super().execute_command("GET", "langptune:publish")
-            self.dead = stored is not None and json.loads(stored)["step"] == self.dies_at
+            self.dead |= stored is not None and json.loads(stored)["step"] == self.dies_at  # it may have died meanwhile
         if self.dead:
             raise Died
         return answer
@@ -196,7 +196,7 @@ async def running_world(folder: Path, redis_url: str, api: KubernetesApi, count:
         encoder_address=address,
         decoder_address=address,
         drain_seconds=0.8,
-        publish_lease_seconds=2.0,
+        publish_lease_seconds=3.0,
         poll_seconds=0.05,
         golden_tolerance=1e-3,
     )
