@@ -5,7 +5,6 @@ from __future__ import annotations
 from services.decoder.filters import FilterFields
 from services.decoder.index import Engine
 from services.decoder.index.edge import EdgeEngine
-from services.decoder.index.server import ServerEngine
 from services.decoder.settings import DecoderSettings
 
 
@@ -14,6 +13,8 @@ def open_engine(settings: DecoderSettings) -> Engine:
     layout, fields = settings.layout(), FilterFields(settings.decoder_filterable_fields).kinds
     if not settings.qdrant_url:
         return EdgeEngine(settings.decoder_data, settings.decoder_min_free_disk, layout, fields)
+    from services.decoder.index.server import ServerEngine  # its client takes a second to import
+
     return ServerEngine.connect(
         settings.qdrant_url,
         grpc_port=settings.qdrant_grpc_port,
