@@ -8,9 +8,10 @@ when somebody types, so its embedding is never in the decoder's cache; those of 
 `edit_to_list_p95_ms` is a Preview as the page asks for it, JSON over HTTP, one at a time. `edit_to_list_in_browser_p95_ms` is the
 same in Chromium, from the key to the rows on the screen, the page's own pause included; absent where there is no Chromium.
 `gateway_overhead_p50_ms` is the median of Recommend less that of the decoder's own Rank of the same text, asked directly and in
-turns. `where` comes from the services' logs of the same calls: milliseconds in the gateway, in the decoder's calls that it waits
-for (those it makes together count once), and of its own; the rest of what a caller sees is the wire and the caller itself. The
-load comes from this process and shares the cores with what it measures.
+turns, both by plain stubs: what the client library adds is the same for every service. `where` comes from the services' logs of
+the same calls: milliseconds in the gateway, in the decoder's calls that it waits for (those it makes together count once), and
+of its own; the rest of what a caller sees is the wire and the caller itself. The load comes from this process and shares the
+cores with what it measures.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ import numpy as np
 from langptune.client import Item, LangPTune, NewInteraction
 from langptune.local import LocalSettings, LocalSystem
 from langptune.rpc import open_channel
-from langptune.v1 import decoder_pb2, decoder_pb2_grpc
+from langptune.v1 import decoder_pb2, decoder_pb2_grpc, gateway_pb2, gateway_pb2_grpc
 from samples.lexicon import ATTRIBUTES
 from samples.world import MAX_ITEMS, make_catalogue
 
@@ -140,23 +141,25 @@ async def _at_once(call: Callable[[int], Awaitable[None]], calls: int, in_flight
 async def _overhead(
     plan: Plan, client: LangPTune, settings: LocalSettings, users: Sequence[str], profiles: dict[str, str]
 ) -> dict[str, Any]:
-    """Recommend and the decoder's Rank of the same, in turns."""
-    channel: Any = open_channel(settings.address("decoder"), timeout=_TIMEOUT)
-    stub = decoder_pb2_grpc.DecoderServiceStub(channel)
+    """Recommend and the decoder's Rank of the same, in turns, each by a stub of its own service."""
+    channels: list[Any] = [open_channel(settings.address(service), timeout=_TIMEOUT) for service in ("gateway", "decoder")]
+    gateway = gateway_pb2_grpc.RecommendationServiceStub(channels[0])
+    decoder = decoder_pb2_grpc.DecoderServiceStub(channels[1])
     version = (await client.get_live_release()).decoder_version
     whole: list[float] = []
     ranked: list[float] = []
     for at in range(plan.calls):
         user = users[at % len(users)]
         seen = [_item_id(at % len(users) + near) for near in range(8)]
-        request = decoder_pb2.RankRequest(text=profiles[user], decoder_version=version, k=10, exclude_item_ids=seen)
+        ranking = decoder_pb2.RankRequest(text=profiles[user], decoder_version=version, k=10, exclude_item_ids=seen)
+        recommending = gateway_pb2.RecommendRequest(user_id=user, k=10)
         start = time.perf_counter()
-        await stub.Rank(request)
+        await decoder.Rank(ranking)
         middle = time.perf_counter()
-        await client.recommend(user)
+        await gateway.Recommend(recommending)
         ranked.append(middle - start)
         whole.append(time.perf_counter() - middle)
-    await channel.close()
+    await asyncio.gather(*(channel.close() for channel in channels))
     return {
         "gateway_overhead_p50_ms": round(_percentiles(whole)["p50_ms"] - _percentiles(ranked)["p50_ms"], 2),
         "turns": {"Recommend": _percentiles(whole), "Rank": _percentiles(ranked)},

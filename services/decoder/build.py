@@ -19,7 +19,6 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Self
 
-import torch
 from google.rpc import status_pb2
 
 from langptune.domain import Item
@@ -31,6 +30,7 @@ from services.decoder.engines import open_engine
 from services.decoder.resident import ResidentVersion
 from services.decoder.settings import DecoderSettings
 from services.decoder.soundness import check_graph
+from services.decoder.threads import set_threads
 from services.decoder.worker import EmbeddingWorker
 
 _PR_SET_PDEATHSIG = 1  # from linux/prctl.h
@@ -94,7 +94,7 @@ def _main(requests: Connection, job: Job) -> None:
     _die_with_parent()
     os.nice(job.settings.decoder_build_niceness)
     configure_logs("decoder-build", job.settings.log_level)
-    torch.set_num_threads(job.settings.torch_threads)
+    set_threads(job.settings.torch_threads)
     asyncio.run(_serve(requests, job))
 
 

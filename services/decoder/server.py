@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Iterable, Sequence
 
 import grpc
-import torch
 from prometheus_client.core import Metric
 
 from langptune.v1 import decoder_pb2, decoder_pb2_grpc
@@ -19,6 +18,7 @@ from services.decoder.filters import FilterFields
 from services.decoder.index import Engine
 from services.decoder.servicer import DecoderServicer
 from services.decoder.settings import DecoderSettings
+from services.decoder.threads import set_threads
 from services.decoder.versions import VersionPool
 
 CATALOGUE = "catalogue"  # name of the collection of record
@@ -37,7 +37,7 @@ class DecoderService:
 
     async def start(self, server: grpc.aio.Server) -> None:
         settings = self._settings
-        torch.set_num_threads(settings.torch_threads)
+        set_threads(settings.torch_threads)
         store = WeightsStore(settings.weights_uri, settings.weights_cache)
         base = await asyncio.to_thread(store.ensure_base, "decoder", settings.embedding_model)
         fields = FilterFields(settings.decoder_filterable_fields)

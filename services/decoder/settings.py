@@ -58,7 +58,7 @@ class DecoderSettings(ServiceSettings, WeightsSettings):
     )
     decoder_device: str = Field("cpu", description="torch device of the embedder: cpu, cuda, cuda:1, mps")
     decoder_dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="number format of the embedder")
-    torch_threads: int = Field(1, ge=1, le=1_024, description="CPU threads of one torch operation")
+    torch_threads: int = Field(1, ge=1, le=1_024, description="CPU threads of one torch operation or numpy product")
     embedder_max_tokens: int = Field(
         512,
         ge=8,
