@@ -1,12 +1,12 @@
-"""What RLSO buys with the tokens that it generates: NDCG@20 on held-out users against tokens and against seconds.
+"""What RLSO buys with the tokens that it generates: NDCG@20 on held-out users against tokens and against time.
 
     python -m benchmarks.sample_efficiency --json build/sample-efficiency/results.json       # up to 25 minutes on two cores
 
 G = 2 (the paper's), 4 and 8 rollouts a history at the same number of rollouts a batch; with no, a weak and the preset's KL
 penalty; and with a length limit that cuts many profiles, so that Gamma acts. All settings start from the same models, take the
 same number of batches on the sample world of seed 0, and are measured on its validation users: this is where our defaults are
-chosen, so no figure here is of test users. A seed is the order of the data and the sampling. All in one
-process (`experiments.in_process`).
+chosen, so no figure here is of test users. A seed is the order of the data and the sampling. Each run is in one process on one
+thread (`experiments.in_process`), and its time is CPU time: what the wall clock says on a core of its own.
 """
 
 from __future__ import annotations
@@ -86,12 +86,12 @@ async def _train(plan: Plan, setting: str, seed: int) -> list[dict[str, Any]]:
 
     rows = [await row(0, 0.0)]
     steps = {round(plan.batches * point / plan.points) for point in range(1, plan.points + 1)}
-    seconds, began = 0.0, time.perf_counter()
+    seconds, began = 0.0, time.process_time()
     async for progress in trainee.algorithm.run():
         if progress.step in steps:  # the clock stands still while we measure
-            seconds += time.perf_counter() - began
+            seconds += time.process_time() - began
             rows.append(await row(progress.step, seconds))
-            began = time.perf_counter()
+            began = time.process_time()
     return rows
 
 
@@ -149,10 +149,10 @@ def half_width(values: Sequence[float]) -> float:
 
 
 def draw(results: Mapping[str, Any], path: Path) -> None:
-    """NDCG@20 against generated tokens and against seconds: a line a setting, with its band over the seeds."""
+    """NDCG@20 against generated tokens and against CPU seconds: a line a setting, with its band over the seeds."""
     matplotlib.use("Agg")
     figure, axes = pyplot.subplots(1, 2, figsize=(13, 5), sharey=True)
-    for axis, key, label in zip(axes, ("generated_tokens", "seconds"), ("generated tokens", "seconds of training"), strict=True):
+    for axis, key, label in zip(axes, ("generated_tokens", "seconds"), ("generated tokens", "CPU seconds of training"), strict=True):
         for name in results["settings"]:
             _line(axis, [row for row in results["rows"] if row["setting"] == name], key, name)
         axis.set_xlabel(label)
@@ -178,7 +178,7 @@ def _line(axis: Axes, rows: Sequence[Mapping[str, Any]], key: str, name: str) ->
 
 def report(results: Mapping[str, Any]) -> str:
     """A Markdown table: a line per setting, after its last batch."""
-    lines = ["| setting | NDCG@20 | generated tokens | seconds | tokens a profile | truth | likes | dislikes | repetition |"]
+    lines = ["| setting | NDCG@20 | generated tokens | CPU s | tokens a profile | truth | likes | dislikes | repetition |"]
     lines.append("|---" * 9 + "|")
     for name, last in results["last"].items():
         keys = ("truth", "likes_truth", "dislikes_truth", "repetition")
