@@ -152,7 +152,9 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
     """NDCG@20 against generated tokens and against CPU seconds: a line a setting, with its band over the seeds."""
     matplotlib.use("Agg")
     figure, axes = pyplot.subplots(1, 2, figsize=(13, 5), sharey=True)
-    for axis, key, label in zip(axes, ("generated_tokens", "seconds"), ("generated tokens", "CPU seconds of training"), strict=True):
+    for axis, key, label in zip(
+        axes, ("generated_tokens", "seconds"), ("generated tokens", "CPU seconds of training"), strict=True
+    ):
         for name in results["settings"]:
             _line(axis, [row for row in results["rows"] if row["setting"] == name], key, name)
         axis.set_xlabel(label)

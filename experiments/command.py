@@ -126,15 +126,15 @@ def page(
     out: Annotated[Path, typer.Argument(help="Folder that experiments were run into.")],
     into: Annotated[Path | None, typer.Option(help="The page; default: README.md of the package.")] = None,
 ) -> None:
-    """Write the tables of all experiments in a folder into the results page; its prose stays as it is.
+    """Write the tables and pictures of all experiments in a folder into the results page; its prose stays as it is.
 
     Example: langptune experiment page build/experiments
     """
-    from experiments.page import PAGE, filled
+    from experiments.page import PAGE, write_page
 
     file = into or PAGE
     names = sorted(folder.parent.name for folder in out.glob("*/table.md"))
-    file.write_text(filled(file.read_text(), out, names))
+    write_page(file, out, names)
     Console().print(f"{file}: {', '.join(names)}", highlight=False)
 
 

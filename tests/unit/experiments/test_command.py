@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from experiments.command import COMMANDS
-from experiments.page import PAGE, filled
+from experiments.page import PAGE, filled, write_page
 from experiments.tables import EXPERIMENTS
 from langptune.cli.app import app
 from langptune.errors import FailedPrecondition, InvalidArgument
@@ -52,5 +52,11 @@ def test_the_page_keeps_its_prose(tmp_path: Path) -> None:
         filled("nothing", tmp_path, ["table2"])
     with pytest.raises(FailedPrecondition, match="holds no table"):
         filled(page, tmp_path, ["table3"])
+    (tmp_path / "table2" / "picture.png").write_bytes(b"a picture")
+    (tmp_path / "README.md").write_text(page)
+    write_page(tmp_path / "README.md", tmp_path, ["table2"])
+    shown = "new\n\n![table2](pictures/table2.png)\n"
+    assert (tmp_path / "README.md").read_text() == page.replace("old\n", shown)
+    assert (tmp_path / "pictures" / "table2.png").read_bytes() == b"a picture"
     for name in EXPERIMENTS:
         assert f"<!-- results: {name} -->\n" in PAGE.read_text()
