@@ -47,6 +47,7 @@ class Core:
             histories,
             decoder,
             live,
+            erasures,
             threshold=settings.evidence_threshold,
             history_sent=settings.history_sent,
         )

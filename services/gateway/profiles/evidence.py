@@ -23,6 +23,7 @@ from services.gateway.interactions.histories import Histories
 from services.gateway.interactions.store import key_of
 from services.gateway.live import LiveRelease, Pins
 from services.gateway.peers.decoder import Decoder
+from services.gateway.profiles.erasure import Erasures, erasure_key
 from services.gateway.profiles.revision import Revision
 from services.gateway.profiles.store import Profiles
 
@@ -33,8 +34,9 @@ _KEY = "langptune:evidence:{}"
 _CACHED = 8  # revisions of a user
 _KEPT = 86_400  # seconds; the catalogue that scores are relative to changes slowly
 
-# KEYS: the user's scores. ARGV: field, value, most fields, seconds.
+# KEYS: the user's scores, erasures. ARGV: field, value, most fields, seconds, the user's erasures when they were begun.
 _REMEMBER = """
+if (redis.call('GET', KEYS[2]) or '') ~= ARGV[5] then return end
 if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[3]) then redis.call('DEL', KEYS[1]) end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 redis.call('EXPIRE', KEYS[1], ARGV[4])
@@ -87,6 +89,7 @@ class EvidenceFinder:
         histories: Histories,
         decoder: Decoder,
         live: LiveRelease,
+        erasures: Erasures,
         *,
         threshold: float,  # score from which on an interaction is support
         history_sent: int,
@@ -98,6 +101,7 @@ class EvidenceFinder:
         self._histories = histories
         self._decoder = decoder
         self._live = live
+        self._erasures = erasures
         self._history_sent = history_sent
 
     async def explain(self, user_id: str, revision: int) -> ProfileEvidence:
@@ -105,6 +109,7 @@ class EvidenceFinder:
 
         Raises NotFound, FailedPrecondition before the first release and for more than 64 sentences, and what the decoder raises.
         """
+        begun = await self._erasures.count(user_id)
         profile = await (self._profiles.at(user_id, revision) if revision else self._profiles.get(user_id))
         pins = await self._live.require()
         texts = sentences(profile.text)
@@ -118,7 +123,9 @@ class EvidenceFinder:
             if sources
             else self._histories.latest(user_id, self._history_sent, profile.create_time_ms)
         )
-        scores = await self._scores(profile, texts, history, pins.decoder_version) if texts and history else [[]] * len(texts)
+        scores = (
+            await self._scores(profile, texts, history, pins.decoder_version, begun) if texts and history else [[]] * len(texts)
+        )
         found = [self._weigh(text, history, row) for text, row in zip(texts, scores, strict=True)]
         return ProfileEvidence(profile.revision, found, basis, len(history), max(0, len(sources) - len(history)), pins)
 
@@ -127,9 +134,9 @@ class EvidenceFinder:
         await self._redis.delete(_KEY.format(check_id("user_id", user_id)))
 
     async def _scores(
-        self, profile: Revision, texts: Sequence[str], history: Sequence[Interaction], version: str
+        self, profile: Revision, texts: Sequence[str], history: Sequence[Interaction], version: str, begun: str
     ) -> list[list[float]]:
-        """[sentences, interactions], from Redis if the same was asked before."""
+        """[sentences, interactions], from Redis if the same was asked before; kept unless the user was erased since `begun`."""
         key, field = _KEY.format(profile.user_id), f"{profile.etag} {version}"
         names = [key_of(entry) for entry in history]
         stored = await self._redis.hget(key, field)
@@ -137,7 +144,7 @@ class EvidenceFinder:
             return list(known["scores"])
         fresh = [[round(score, 4) for score in row] for row in await self._decoder.nearness(texts, history, version)]
         value = json.dumps({"interactions": names, "scores": fresh})
-        await self._remember(keys=[key], args=[field, value, _CACHED, _KEPT])
+        await self._remember(keys=[key, erasure_key(profile.user_id)], args=[field, value, _CACHED, _KEPT, begun])
         return fresh
 
     def _weigh(self, sentence: str, history: Sequence[Interaction], scores: Sequence[float]) -> SentenceEvidence:

@@ -95,6 +95,22 @@ async def test_a_profile_that_is_being_written_is_not_stored(lp: LangPTune, worl
     assert await _left(world) == {}
 
 
+async def test_evidence_that_is_being_looked_for_is_not_kept(lp: LangPTune, world: World) -> None:
+    """The decoder is stopped in the middle of a request, the user is deleted, the decoder goes on: nothing is left."""
+    await lp.import_items(world.dataset.items.values())
+    await lp.record_interactions(USER, [NewInteraction(next(iter(world.dataset.items)), 5.0, WORDS[0])])
+    await lp.refresh_profile(USER)
+    world.decoder.process.send_signal(signal.SIGSTOP)
+    try:
+        explaining = asyncio.create_task(lp.explain_profile(USER))
+        await asyncio.sleep(0.3)
+        await lp.delete_user_data(USER)
+    finally:
+        world.decoder.process.send_signal(signal.SIGCONT)
+    assert (await explaining).sentences
+    assert await _left(world) == {}
+
+
 async def test_an_export_needs_no_decoder(lp: LangPTune, world: World, tmp_path: Path) -> None:
     first = next(iter(world.dataset.items))
     await lp.import_items(world.dataset.items.values())
