@@ -101,7 +101,8 @@ def _main(requests: Connection, job: Job) -> None:
 async def _serve(requests: Connection, job: Job) -> None:
     """Answer each request with nothing, or with the status of the error that ends the build."""
     try:
-        worker = EmbeddingWorker(Embedder.load(job.model, job.settings))
+        devices = job.settings.decoder_build_devices or (job.settings.decoder_device,)
+        worker = EmbeddingWorker(*(Embedder.load(job.model, job.settings, device) for device in devices))
         engine = open_engine(job.settings)
         index = await engine.open(job.index_name, worker.dimensions)
         building = ResidentVersion(job.version, worker, index, 0, job.settings.layout())

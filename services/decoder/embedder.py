@@ -52,8 +52,11 @@ class Embedder:
         self.recipe = f"{self.max_tokens}-{model.dtype}" + (f"-{self.dimensions}d" if model.truncate_dim else "")
 
     @classmethod
-    def load(cls, model: str, settings: DecoderSettings) -> Embedder:
-        """From a folder or a hub id. Raises FailedPrecondition when it cannot be loaded or lacks what the settings want of it."""
+    def load(cls, model: str, settings: DecoderSettings, device: str = "") -> Embedder:
+        """From a folder or a hub id, on `device` or that of the settings.
+
+        Raises FailedPrecondition when it cannot be loaded or lacks what the settings want of it.
+        """
         folder = Path(model)
         if folder.is_absolute() or folder.is_dir():
             require_model_folder(folder)
@@ -61,7 +64,7 @@ class Embedder:
         try:
             loaded = SentenceTransformer(
                 model,
-                device=settings.decoder_device,
+                device=device or settings.decoder_device,
                 truncate_dim=settings.embedder_dimensions or None,
                 model_kwargs={"dtype": _DTYPES[settings.decoder_dtype]},
             )

@@ -53,6 +53,11 @@ class DecoderSettings(ServiceSettings, WeightsSettings):
     decoder_build_niceness: int = Field(
         5, ge=0, le=19, description="how far the processes that build versions stand back for others (nice)"
     )
+    decoder_build_devices: tuple[str, ...] = Field(
+        (),
+        description="devices that such a process embeds on, a copy of the model on each, as a JSON list: "
+        '["cuda:0", "cuda:1"], or ["cpu", "cpu"] for two cores; empty: decoder_device',
+    )
     decoder_max_resident_versions: int = Field(
         4, ge=1, le=64, description="versions kept in memory; the one used longest ago leaves first, never one in use"
     )

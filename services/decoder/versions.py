@@ -26,7 +26,7 @@ from services.decoder.resident import ResidentVersion
 from services.decoder.settings import DecoderSettings
 from services.decoder.worker import EmbeddingWorker
 
-_BUILD_BATCH = 256  # items that a builder is sent at a time
+_BUILD_BATCH = 256  # items that a builder is sent at a time, for each device that it embeds on
 
 log = structlog.get_logger(__name__)
 
@@ -200,11 +200,12 @@ class VersionPool:
         if len(stale) + waiting <= self._settings.decoder_inline_items:
             return
         total = len(self._catalogue)
+        size = _BUILD_BATCH * max(1, len(self._settings.decoder_build_devices))
         load.tell(total - len(stale), total)
         async with Builder(Job(self._settings, version, model, _index_name(version, self._settings.layout().vectors))) as builder:
-            for start in range(0, len(stale), _BUILD_BATCH):
-                await builder.embed(await self._catalogue.get(stale[start : start + _BUILD_BATCH]))
-                load.tell(total - max(0, len(stale) - start - _BUILD_BATCH), total)
+            for start in range(0, len(stale), size):
+                await builder.embed(await self._catalogue.get(stale[start : start + size]))
+                load.tell(total - max(0, len(stale) - start - size), total)
             await builder.finish()
 
     async def _bring_up_to_date(self, found: ResidentVersion, load: _Load) -> None:

@@ -1,6 +1,7 @@
 """An embedder on a thread of its own, batch by batch, so that a short request waits for one batch of a long one at most.
 
-Knows no items and keeps nothing; the cache of queries is in `queries`.
+Copies of it on further devices share the batches of a long request. Knows no items and keeps nothing; the cache of queries is in
+`queries`.
 """
 
 from __future__ import annotations
@@ -42,32 +43,42 @@ class FittedText:
 
 
 class EmbeddingWorker:
-    """Embeds texts in the order in which batches are asked for. Close it when nothing uses it any more."""
+    """Embeds texts in the order in which batches are asked for. Close it when nothing uses it any more.
 
-    def __init__(self, embedder: Embedder) -> None:
+    `copies` are of the same model, on other devices or for other cores.
+    """
+
+    def __init__(self, embedder: Embedder, *copies: Embedder) -> None:
         self.dimensions = embedder.dimensions
         self.recipe = embedder.recipe
         self._embedder = embedder
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
+        self._lanes = [(embedder, self._thread), *((copy, ThreadPoolExecutor(1, thread_name_prefix="embed")) for copy in copies)]
 
     async def embed(
         self, texts: Sequence[str], progress: Callable[[int], None] | None = None, *, queries: bool = False
     ) -> list[Embedded]:
         """One result per text, in order; `progress` is told after each batch how many texts it held.
 
-        Equal texts are embedded once, so they have the same vector to the last bit.
+        Equal texts are embedded once, so they have the same vector to the last bit. A copy that is free takes the next batch;
+        batches are the same whoever embeds them.
         """
         loop = asyncio.get_running_loop()
         unique = list(dict.fromkeys(texts))
         done: dict[str, Embedded] = {}
         texts_of_batch = metrics.EMBED_QUERIES if queries else metrics.EMBED_ITEMS
-        for batch in await loop.run_in_executor(self._thread, partial(self._embedder.plan, unique, queries=queries)):
-            chosen = [unique[at] for at in batch.positions]
-            vectors = await loop.run_in_executor(self._thread, partial(self._embedder.embed, chosen, queries=queries))
-            texts_of_batch.observe(len(chosen))
-            done.update(zip(chosen, map(Embedded, vectors, batch.coverage), strict=True))
-            if progress:
-                progress(len(chosen))
+        waiting = iter(await loop.run_in_executor(self._thread, partial(self._embedder.plan, unique, queries=queries)))
+
+        async def lane(embedder: Embedder, thread: ThreadPoolExecutor) -> None:
+            for batch in waiting:
+                chosen = [unique[at] for at in batch.positions]
+                vectors = await loop.run_in_executor(thread, partial(embedder.embed, chosen, queries=queries))
+                texts_of_batch.observe(len(chosen))
+                done.update(zip(chosen, map(Embedded, vectors, batch.coverage), strict=True))
+                if progress:
+                    progress(len(chosen))
+
+        await asyncio.gather(*(lane(embedder, thread) for embedder, thread in self._lanes))
         return [done[text] for text in texts]
 
     async def fit(self, history: Sequence[Interaction]) -> FittedText:
@@ -75,8 +86,9 @@ class EmbeddingWorker:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._fit, history)
 
     def close(self) -> None:
-        """Let the thread end; a batch that it is at is finished first."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """Let the threads end; a batch that one is at is finished first."""
+        for _, thread in self._lanes:
+            thread.shutdown(wait=False, cancel_futures=True)
 
     def _fit(self, history: Sequence[Interaction]) -> FittedText:
         def tokens(text: str) -> int:

@@ -134,8 +134,8 @@ def test_a_model_of_nans_is_refused(models: Models, settings: DecoderSettings) -
 class CountingEmbedder(Embedder):
     """Notes the batches that it is given."""
 
-    def __init__(self, model: SentenceTransformer) -> None:
-        super().__init__(model, max_tokens=64, batch_tokens=4_096)
+    def __init__(self, model: SentenceTransformer, batch_tokens: int = 4_096) -> None:
+        super().__init__(model, max_tokens=64, batch_tokens=batch_tokens)
         self.batches: list[list[str]] = []
 
     def embed(self, texts: Sequence[str], *, queries: bool = False) -> NDArray[np.float32]:
@@ -157,6 +157,20 @@ async def test_the_worker_answers_in_order_and_embeds_equal_texts_once(counting:
     np.testing.assert_allclose(np.array([result.vector for result in results[:6]]), counting.embed(TEXTS), atol=1e-6)
     assert all(np.array_equal(a.vector, b.vector) for a, b in zip(results[:6], results[6:], strict=True))
     assert [result.truncated for result in results[:6]] == [False, False, False, False, True, False]
+
+
+async def test_copies_share_the_batches_of_a_long_request(models: Models, counting: CountingEmbedder) -> None:
+    """Each takes what comes next; every text is embedded once, in the batch that one embedder would make."""
+    texts = [f"robot {word} {number}" for number in range(20) for word in ("war", "love")]
+    pair = [CountingEmbedder(SentenceTransformer(str(models.first), device="cpu"), 64) for _ in range(2)]
+    worker = EmbeddingWorker(*pair)
+    results = await worker.embed([*texts, *texts])
+    worker.close()
+    assert all(embedder.batches for embedder in pair)
+    planned = [[texts[at] for at in batch.positions] for batch in pair[0].plan(texts)]
+    assert sorted(pair[0].batches + pair[1].batches) == sorted(planned)
+    np.testing.assert_allclose(np.array([result.vector for result in results[:40]]), counting.embed(texts), atol=1e-6)
+    assert all(np.array_equal(a.vector, b.vector) for a, b in zip(results[:40], results[40:], strict=True))
 
 
 async def test_queries_that_come_together_share_a_batch_and_are_cached(counting: CountingEmbedder) -> None:

@@ -221,9 +221,10 @@ async def test_an_import_while_a_version_is_being_built_is_not_lost(
 async def test_a_large_build_has_its_own_process_and_goes_on_after_a_failed_one(
     open_bench: OpenBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The builder dies after its first batch of 256; the next one goes on, and gives what the serving process gives."""
+    """The builder, on two devices, dies after its first 512 items; the next goes on, and gives what the serving process gives."""
     items = random_items(600)
     settings = {"decoder_vectors": "float16", "decoder_graph": True, "decoder_build_niceness": 0}
+    settings["decoder_build_devices"] = ("cpu", "cpu")
     async with open_bench(decoder_inline_items=600, **settings) as bench:
         await bench.decoder.items.store(items)
         async with bench.decoder.versions.use(bench.versions[1]) as found:
@@ -242,7 +243,7 @@ async def test_a_large_build_has_its_own_process_and_goes_on_after_a_failed_one(
             with pytest.raises(Unavailable, match="has died"):
                 await bench.decoder.rank(version, RankQuery("text", 3))
         told = [progress async for progress in bench.decoder.versions.load(version)]
-        assert min(progress.embedded for progress in told[1:]) == 256
+        assert min(progress.embedded for progress in told[1:]) == 512
         async with bench.decoder.versions.use(version) as found:
             order = [item.item_id for item in items]
             built = found.matrix.rows(found.matrix.positions(order))
