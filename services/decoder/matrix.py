@@ -221,7 +221,7 @@ class _Round:
         """Add the items of `slab` whose exact similarity is above the target's; `similarities` [items, queries] has float32's."""
         seen = similarities if len(self._asking) == len(queries) else similarities[:, self._asking]
         surely, perhaps = seen > self._high, seen > self._low
-        self.ranks += np.count_nonzero(surely, axis=0)
+        self.ranks += _true_in_columns(surely)
         items, at = np.divmod(np.flatnonzero(surely != perhaps), len(self._asking))
         for start in range(0, len(items), _PAIRS):
             some = at[start : start + _PAIRS]
@@ -237,6 +237,14 @@ def joined(blocks: list[Vectors]) -> list[Vectors]:
     while len(blocks) > 1 and len(blocks[-2]) <= len(blocks[-1]) and blocks[-2].size + blocks[-1].size <= _BLOCK:
         blocks = [*blocks[:-2], np.concatenate([blocks[-2], blocks[-1].astype(blocks[-2].dtype, copy=False)])]
     return blocks
+
+
+def _true_in_columns(marks: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """`np.count_nonzero(marks, axis=0)` [columns] in a third of the time: added up as bytes, as many rows as a byte can count."""
+    found = np.zeros(marks.shape[1], dtype=np.int64)
+    for start in range(0, len(marks), 255):
+        found += np.add.reduce(marks[start : start + 255].view(np.uint8), axis=0, dtype=np.uint8)
+    return found
 
 
 def _exact(rows: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -113,6 +113,14 @@ def test_more_queries_and_items_than_are_worked_on_at_once(monkeypatch: pytest.M
     assert Matrix(names(400), vectors).ranks(queries, wanted) == brute_force(vectors, queries, wanted)
 
 
+def test_ranks_beyond_what_a_byte_can_count() -> None:
+    """Item at has the similarity -at: its rank is at + 1, and turned round, 1,000 - at."""
+    vectors = -np.arange(1_000, dtype=np.float32)[:, None]
+    wanted = TargetSet([0, 254, 255, 256, 511, 999], [])
+    found = Matrix(names(1_000), vectors).ranks(np.array([[1.0], [-1.0]], dtype=np.float32), [wanted, wanted])
+    assert found == [[1, 255, 256, 257, 512, 1_000], [1_000, 746, 745, 744, 489, 1]]
+
+
 def test_copies_of_an_item_tie_to_the_last_bit() -> None:
     """Were two equal rows to differ by rounding, one would stand above the other; 40 copies of the target leave it at 1."""
     rng = np.random.default_rng(3)
