@@ -76,7 +76,9 @@ class Settings:
         about = entry(system)
         if self.hyperparameters is Hyperparameters.PAPER:
             return (about.paper,)
-        return about.quick if self.preset is Preset.QUICK else about.full
+        if self.preset is Preset.QUICK:
+            return about.quick
+        return about.full if self.embedder == SAMPLE_EMBEDDER else about.pretrained or about.full
 
     def specs(
         self, systems: Sequence[str], *, train_ratio: float = 1.0, candidates: tuple[Values, ...] | None = None

@@ -41,6 +41,7 @@ class Entry:
     paper: Values  # Appendix B
     seconds: float  # CPU time of the full grid on the sample world, roughly: the longest go first, and the time left is guessed
     needs: frozenset[Need] = frozenset()
+    pretrained: tuple[Values, ...] = ()  # candidates in place of `full` where the embedder is not the sample world's own
 
 
 def _random(values: Values, context: Context) -> System:
@@ -101,12 +102,16 @@ _EMBEDDER: frozenset[Need] = frozenset({"embedder"})
 _QUICK_CL = {"batches": 4, "final_batches": 0, "batch_size": 16, "catalogue_negatives": 16}
 _QUICK_RLSO = {"batches": 3, "histories": 4, "samples": 4}
 _NO_CL = {"contrastive": {"batches": 0, "final_batches": 0}}
+_PRETRAINED_CL = {"batch_size": 16, "catalogue_negatives": 16}  # 48 texts a batch through a model of millions of parameters
+_PRETRAINED_RATES = (2e-5, 1e-4)
 _NO_RLSO = {"rlso": {"batches": 0}}
 
 
 def _variant(title: str, kind: Kind, full: Values, quick: Values, paper: str, seconds: float) -> Entry:
     history = kind == "No Bottleneck"
     source = {"profile_source": "history"} if history else {}
+    contrastive = _PRETRAINED_CL | full.get("contrastive", {})
+    rates = _PRETRAINED_RATES if full.get("outer_iterations") != 0 and contrastive.get("batches") != 0 else _PRETRAINED_RATES[:1]
     return Entry(
         title,
         kind,
@@ -116,6 +121,10 @@ def _variant(title: str, kind: Kind, full: Values, quick: Values, paper: str, se
         paper={"preset": paper, "overrides": {**full, **source}, "samples": 1},
         seconds=seconds,
         needs=_EMBEDDER if history else _EMBEDDER | {"encoder"},
+        pretrained=tuple(
+            {"preset": "sample", "overrides": {**full, **source, "contrastive": {**contrastive, "learning_rate": rate}}}
+            for rate in rates
+        ),
     )
 
 

@@ -92,15 +92,17 @@ def test_a_trained_system_leaves_texts_curve_and_weights(split: Split, tmp_path:
     "name", [name for name, about in SYSTEMS.items() if about.kind in ("No Bottleneck", "Interpretable Profile")]
 )
 def test_every_variant_is_a_setting_of_one_loop(name: str) -> None:
-    """What is trained follows from the name; the paper's values are those of Appendix B; quick ones are smaller."""
+    """What is trained follows from the name; the paper's values are those of Appendix B."""
     about = entry(name)
-    for (values,) in (about.full, about.quick, (about.paper,)):
+    for values in (*about.full, *about.quick, *about.pretrained, about.paper):
         config = config_of(values, seed=1)
         learns_text, learns_vectors = config.rlso_updates > 0, config.contrastive_updates > 0
         assert learns_text == (name in ("langptune-rlso", "langptune"))
         assert learns_vectors == (name in ("langptune-cl", "langptune", "noprofile-cl"))
         assert (config.profile_source == "history") == name.startswith("noprofile")
         assert config.seed == 1
+    rates = [config_of(values).contrastive.learning_rate for values in about.pretrained]
+    assert rates == ([2e-5, 1e-4] if learns_vectors else [2e-5])
     paper = config_of(about.paper, seed=1)
     if learns_vectors:
         assert (paper.outer_iterations, paper.contrastive.batches, paper.contrastive.batch_size) == (5, 800, 256)

@@ -21,6 +21,7 @@ from experiments.runs import Result, RunSpec, execute
 from experiments.settings import Hyperparameters, Preset, Settings
 from experiments.systems import SYSTEMS, Entry
 from experiments.systems.base import System
+from experiments.systems.language import config_of
 from experiments.tables import EXPERIMENTS, render
 from experiments.worlds import written_world
 from langptune.domain import Session
@@ -149,6 +150,15 @@ def test_the_time_left_is_guessed_from_what_finished() -> None:
     clock.finish("a", 20.0)
     assert clock.left == 60.0
     assert clock.note() == "about 60 s left"
+
+
+def test_another_embedder_has_candidates_of_its_own(tmp_path: Path) -> None:
+    """The rate of the sample world's tiny embedder would undo what a large one knows; a system without one has one grid."""
+    settings = Settings(out=tmp_path, preset=Preset.FULL)
+    other = replace(settings, embedder="all-MiniLM-L6-v2")
+    rates = [config_of(values).contrastive.learning_rate for values in other.candidates("noprofile-cl")]
+    assert (len(settings.candidates("noprofile-cl")), rates) == (1, [2e-5, 1e-4])
+    assert other.candidates("nmf") == settings.candidates("nmf")
 
 
 def test_settings_plan_a_world_a_seed(tmp_path: Path) -> None:
