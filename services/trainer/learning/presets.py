@@ -30,10 +30,10 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "contrastive": {**_SAMPLE_CL, "batches": 40, "final_batches": 30},
         "rlso": {**_SAMPLE_RLSO, "batches": 45},
     },
-    "sample-long": {  # the same for longer: some 20 CPU minutes by the figures of `sample`, not measured yet
-        "outer_iterations": 2,
-        "contrastive": {**_SAMPLE_CL, "batches": 120, "final_batches": 60},
-        "rlso": {**_SAMPLE_RLSO, "batches": 150},
+    "sample-long": {  # three times as much of each; above all a decoder that has learnt more before the writer learns from it
+        "outer_iterations": 1,
+        "contrastive": {**_SAMPLE_CL, "batches": 120, "final_batches": 30},
+        "rlso": {**_SAMPLE_RLSO, "batches": 150, "gamma": 0.015},
     },
     "paper/gemma-2b-it": {
         "outer_iterations": 5,

@@ -10,14 +10,17 @@ from langptune.domain import Interaction, Item, Session
 HELD_OUT = 120  # users for validation, and as many for the test
 
 
-def low_rank_world(seed: int, users: int = 600, items: int = 150, tastes: int = 6) -> Split:
-    """Users have one of `tastes` and choose by it and by popularity: a matrix of low rank, no order, texts that say nothing."""
+def low_rank_world(seed: int, users: int = 600, items: int = 150, tastes: int = 6, skew: float = 0.7) -> Split:
+    """Users have one of `tastes` and choose by it and by popularity: a matrix of low rank, no order, texts that say nothing.
+
+    `skew`: standard deviation of the logits that all users share; the larger, the fewer items have most of the interactions.
+    """
     rng = np.random.default_rng([seed, 101])
     kind = rng.integers(tastes, size=items)
     popularity = rng.normal(size=items)
     rows = []
     for _ in range(users):
-        logits = 3.0 * (kind == rng.integers(tastes)) + 0.7 * popularity + rng.gumbel(size=items)
+        logits = 3.0 * (kind == rng.integers(tastes)) + skew * popularity + rng.gumbel(size=items)
         rows.append(rng.permutation(np.argsort(-logits)[:6]).tolist())
     return split(rows, items)
 
