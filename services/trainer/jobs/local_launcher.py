@@ -43,6 +43,8 @@ class LocalLauncher:
 
     async def launch(self, job_id: str, attempt: int, processes: int) -> None:
         """The child inherits the lock, so it is held from before its start until its end."""
+        for child in self._children.values():
+            child.poll()  # nobody looks at a finished job again: its process would stay a zombie as long as the trainer runs
         if processes > 1 and find_spec("deepspeed") is None:
             raise FailedPrecondition("several processes need DeepSpeed: pip install '.[distributed]'", reason="NO_DEEPSPEED")
         folder = self._folder / job_id

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import resource
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -64,6 +66,21 @@ async def test_a_job_has_one_worker_at_most(tmp_path: Path) -> None:
         await launcher.launch("j", 2, 1)
     os.close(held)
     assert (await launcher.see("j")).life is Life.GONE
+
+
+def test_no_process_of_a_finished_job_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody asks about the first job once it has ended; the next one's start takes its process away."""
+    monkeypatch.setattr(sys, "executable", "/bin/true")
+    launcher = LocalLauncher(tmp_path, threads=1)
+    pids = []
+    for job in ("first", "second"):
+        asyncio.run(launcher.launch(job, 1, 1))
+        pids.append(int((tmp_path / job / "worker.lock").read_text()))
+        os.waitid(os.P_PID, pids[-1], os.WEXITED | os.WNOWAIT)  # it has ended, and is left as it is
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
+    os.kill(pids[1], 0)
+    assert asyncio.run(launcher.see("second")).life is Life.GONE
 
 
 async def test_a_jobs_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
